@@ -1,0 +1,52 @@
+"""Colour: HSV jitter, PCA lighting, normalisation, on (height, width, 3) RGB float32 in [0, 255].
+
+Nothing is rounded between the steps.
+"""
+
+import cv2
+import numpy as np
+
+from gluon_tricks.augment.rng import SampleRng
+
+# Principal components of ImageNet's RGB values on the [0, 255] scale (AlexNet, section 4.1).
+PCA_EIGENVALUES = np.array([55.46, 4.794, 1.148])
+PCA_EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009],
+                             [-0.5808, -0.0045, -0.8140],
+                             [-0.5836, -0.6948, 0.4203]])  # a component a column
+
+
+def draw_hsv_gains(rng: SampleRng, jitter: float = 0.4) -> np.ndarray:
+    """Coefficients of hue, saturation and value, uniform in [1 - jitter, 1 + jitter]: (samples, 3).
+    """
+    return rng.uniform(3, 1 - jitter, 1 + jitter)
+
+
+def hsv_jitter(image: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """Scale hue, saturation and value, each by its own coefficient (arXiv 1812.01187, 2.1).
+
+    Hue wraps round the circle; saturation is clipped to [0, 1], value to [0, 255]. image RGB
+    float32 in [0, 255], gains (3,); gives the same kind of image.
+    """
+    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
+    hue = np.mod(hue * np.float32(gains[0]), np.float32(360))
+    saturation = np.minimum(saturation * np.float32(gains[1]), np.float32(1))
+    value = np.minimum(value * np.float32(gains[2]), np.float32(255))
+    return cv2.cvtColor(cv2.merge([hue, saturation, value]), cv2.COLOR_HSV2RGB)
+
+
+def draw_pca_alphas(rng: SampleRng, sigma: float = 0.1) -> np.ndarray:
+    """Coefficients of the three principal components, from N(0, sigma): (samples, 3)."""
+    return rng.normal(3, sigma)
+
+
+def pca_lighting(image: np.ndarray, alphas: np.ndarray) -> np.ndarray:
+    """Add eigenvectors @ (alphas * eigenvalues), one colour for all pixels; nothing is clipped.
+
+    "PCA noise" of arXiv 1812.01187, section 2.1; AlexNet, section 4.1. alphas (3,).
+    """
+    return image + (PCA_EIGENVECTORS @ (alphas * PCA_EIGENVALUES)).astype(np.float32)
+
+
+def normalize(image: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
+    """(image - mean) / std a channel; float32."""
+    return (image - np.float32(mean)) / np.float32(std)

@@ -1,0 +1,107 @@
+"""Crops: the paper's random resized crop, the CIFAR crop out of a padded picture, the centre crop.
+
+Sizes and windows are in pixels; a window is (top, left, height, width).
+"""
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from gluon_tricks.augment.rng import SampleRng
+
+TRIES = 10  # then the largest centred crop of allowed aspect
+
+
+class Window(NamedTuple):
+    """A rectangle of a picture."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """The window's pixels, as a view."""
+        return image[self.top:self.top + self.height, self.left:self.left + self.width]
+
+
+class CropDraws(NamedTuple):
+    """Random numbers of random resized crops, before the pictures' sizes are known."""
+
+    areas: np.ndarray  # (samples, TRIES), shares of the picture's area
+    aspects: np.ndarray  # (samples, TRIES), width / height
+    places: np.ndarray  # (samples, 2), top and left as shares of the room there is, in [0, 1)
+
+
+def draw_crops(rng: SampleRng, area: tuple[float, float] = (0.08, 1.0),
+               aspect: tuple[float, float] = (3 / 4, 4 / 3)) -> CropDraws:
+    """Area uniform, aspect log-uniform, place uniform (arXiv 1812.01187, section 2.1)."""
+    return CropDraws(rng.uniform(TRIES, *area),
+                     np.exp(rng.uniform(TRIES, math.log(aspect[0]), math.log(aspect[1]))),
+                     rng.uniform(2))
+
+
+def crop_window(height: int, width: int, areas: np.ndarray, aspects: np.ndarray,
+                places: np.ndarray, aspect: tuple[float, float] = (3 / 4, 4 / 3)) -> Window:
+    """The first drawn window that fits a picture; else the largest centred one of allowed aspect.
+
+    areas and aspects are one sample's tries, (TRIES,); places its (top, left) shares, (2,).
+    """
+    for share, ratio in zip(areas.tolist(), aspects.tolist(), strict=True):
+        w = round(math.sqrt(share * height * width * ratio))
+        h = round(math.sqrt(share * height * width / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return Window(int(places[0] * (height - h + 1)), int(places[1] * (width - w + 1)), h, w)
+    w = min(width, max(1, round(height * aspect[1])))
+    h = min(height, max(1, round(width / aspect[0])))
+    return Window((height - h) // 2, (width - w) // 2, h, w)
+
+
+def pad_crop_window(height: int, width: int, size: int, padding: int,
+                    places: np.ndarray) -> Window:
+    """A size x size window anywhere in a picture padded on all sides; top and left may be negative.
+
+    The crop of the CIFAR recipes (padding 4). Raises ValueError where the padded picture is
+    smaller than the window.
+    """
+    room = height + 2 * padding - size, width + 2 * padding - size
+    if min(room) < 0:
+        raise ValueError(f"a {size}x{size} crop does not fit into a {width}x{height} picture "
+                         f"padded by {padding}: choose a smaller input size")
+    top, left = (int(place * (space + 1)) - padding
+                 for place, space in zip(places, room, strict=True))
+    return Window(top, left, size, size)
+
+
+def pad_crop(image: np.ndarray, window: Window) -> np.ndarray:
+    """Cut a window that may reach over the picture's edges; what lies outside is 0."""
+    height, width = image.shape[:2]
+    out = np.zeros((window.height, window.width, *image.shape[2:]), image.dtype)
+    top, left = max(window.top, 0), max(window.left, 0)
+    bottom = min(window.top + window.height, height)
+    right = min(window.left + window.width, width)
+    out[top - window.top:bottom - window.top, left - window.left:right - window.left] = \
+        image[top:bottom, left:right]
+    return out
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear, in float32 so that nothing is rounded: (height, width, 3) float32."""
+    return cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def resize_short_edge(image: np.ndarray, size: int) -> np.ndarray:
+    """The shorter edge to `size`, the aspect kept: float32."""
+    height, width = image.shape[:2]
+    scale = size / min(height, width)
+    return resize(image, max(size, round(height * scale)), max(size, round(width * scale)))
+
+
+def center_window(height: int, width: int, size: int) -> Window:
+    """The size x size window in the middle. Raises ValueError where the picture is smaller."""
+    if size > min(height, width):
+        raise ValueError(f"a {size}x{size} centre crop does not fit into a {width}x{height} "
+                         "picture: choose a smaller input size")
+    return Window((height - size) // 2, (width - size) // 2, size, size)

@@ -1,0 +1,165 @@
+"""Pictures in folders, or in a .lst, to PREFIX.rec, .idx, .lst and .classes.json."""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from gluon_tricks.data.decode import decode_whole
+from gluon_tricks.data.record import RecordWriter, write_classes
+from gluon_tricks.data.threads import ordered_map
+from gluon_tricks.errors import InputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+Progress = Callable[[Iterable], Iterable]  # wraps an iterable in a progress bar
+
+
+class Picture(NamedTuple):
+    """One picture to pack."""
+
+    key: int
+    label: int
+    path: str  # relative to the root
+
+
+class Listing(NamedTuple):
+    """All pictures to pack."""
+
+    root: Path
+    pictures: list[Picture]
+    classes: list[str]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pictures are stored: as the files' own bytes, or as JPEGs made anew."""
+
+    pass_through: bool = False
+    resize: int | None = None  # length of the shorter edge
+    quality: int = 95
+
+
+def list_folder(folder: Path, classes: list[str] | None = None, seed: int | None = 0) -> Listing:
+    """A folder of one folder a class, which may hold further folders; seed None leaves it sorted.
+
+    Labels follow `classes` (those of a training set), else the folders' sorted names. Raises
+    InputError for no class folders, no pictures, or a folder that `classes` does not name.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder: give a folder with one folder a class, or a .lst")
+    found = sorted(entry.name for entry in os.scandir(folder)
+                   if entry.is_dir() and not entry.name.startswith("."))
+    if not found:
+        raise InputError(f"{folder} has no class folders: put each class's pictures into one")
+    classes = found if classes is None else classes
+    unknown = [name for name in found if name not in classes]
+    if unknown:
+        raise InputError(f"{folder / unknown[0]} is no class of --classes "
+                         f"({len(unknown)} such folders): remove it, or pack without --classes")
+    label_of = {name: label for label, name in enumerate(classes)}
+    files = [(label_of[name], path.relative_to(folder).as_posix())
+             for name in found for path in sorted((folder / name).rglob("*"))
+             if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not files:
+        raise InputError(f"{folder} holds no pictures ({', '.join(SUFFIXES)}) in its class folders")
+    order = range(len(files)) if seed is None else \
+        np.random.Generator(np.random.Philox(key=seed)).permutation(len(files)).tolist()
+    return Listing(folder, [Picture(key, *files[i]) for key, i in enumerate(order)], classes)
+
+
+def list_lst(path: Path, root: Path | None = None, classes: list[str] | None = None,
+             seed: int | None = 0) -> Listing:
+    """A .lst (lines of key, tab, label, tab, path), as MXNet's im2rec writes and reads.
+
+    Keys are kept; the order is shuffled unless seed is None. Paths start at `root`, else at the
+    .lst's own folder. Raises InputError for a line that is not so, a key given twice, or a label
+    that `classes` does not name.
+    """
+    pictures = []
+    try:
+        lines = path.read_text().splitlines()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise InputError(f"{path} is missing: give a folder or a .lst file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text: a .lst has lines of key, label, path") from error
+    for number, line in enumerate(lines, 1):
+        fields = line.split("\t")
+        try:
+            key, label, name = int(fields[0]), float(fields[1]), fields[2]
+            if len(fields) != 3 or key < 0 or label < 0 or label % 1:
+                raise ValueError
+        except (ValueError, IndexError):
+            raise InputError(f"{path}, line {number}: needs a key, one label (whole number from "
+                             f"0) and a path between tabs, has {line[:80]!r}") from None
+        pictures.append(Picture(key, int(label), name))
+    if not pictures:
+        raise InputError(f"{path} lists no pictures")
+    if len({picture.key for picture in pictures}) < len(pictures):
+        raise InputError(f"{path} uses a key twice: number its lines from 0")
+    highest = max(picture.label for picture in pictures)
+    if classes is None:
+        classes = [str(label) for label in range(highest + 1)]
+    elif highest >= len(classes):
+        raise InputError(f"{path} has the label {highest}, --classes only {len(classes)} classes")
+    if seed is not None:
+        order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(pictures))
+        pictures = [pictures[i] for i in order]
+    return Listing(root or path.parent, pictures, classes)
+
+
+def encode(path: Path, encoding: Encoding) -> bytes:
+    """The bytes to store for a picture file. Raises ValueError where it is no whole picture."""
+    data = path.read_bytes()
+    image = decode_whole(data)
+    if encoding.pass_through:
+        return data
+    if encoding.resize:
+        height, width = image.shape[:2]
+        scale = encoding.resize / min(height, width)
+        # An area mean where it shrinks: bilinear would alias for good.
+        image = cv2.resize(image, (max(1, round(width * scale)), max(1, round(height * scale))),
+                           interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
+                        [cv2.IMWRITE_JPEG_QUALITY, encoding.quality])[1].tobytes()
+
+
+def pack(listing: Listing, prefix: Path, encoding: Encoding, *, workers: int,
+         skip_damaged: bool = False, progress: Progress = iter) -> list[str]:
+    """Write PREFIX.rec, .idx, .lst and .classes.json; returns the damaged files it left out.
+
+    Raises InputError where one of the four is there already, or, unless `skip_damaged`, at the
+    first file that is no whole picture; then nothing is written.
+    """
+    lst, classes = Path(f"{prefix}.lst"), Path(f"{prefix}.classes.json")
+    for path in (lst, classes):
+        if path.exists():
+            raise InputError(f"{path} is there already: remove it or choose another prefix")
+
+    def load(picture: Picture) -> bytes | str:
+        try:
+            return encode(listing.root / picture.path, encoding)
+        except (ValueError, OSError) as error:
+            return f"{listing.root / picture.path}: {getattr(error, 'strerror', None) or error}"
+
+    damaged = []
+    with RecordWriter(prefix) as writer:
+        written = []
+        results = ordered_map(load, listing.pictures, workers)
+        for picture, data in zip(listing.pictures, progress(results), strict=True):
+            if isinstance(data, str):
+                damaged.append(data)
+                if not skip_damaged:
+                    raise InputError(f"{data}; mend or remove it, or pack with --skip-damaged")
+                continue
+            writer.write(picture.key, picture.label, data)
+            written.append(picture)
+        if not written:
+            raise InputError(f"{listing.root}: all {len(damaged)} pictures are damaged")
+    lst.write_text("".join(f"{picture.key}\t{picture.label:f}\t{picture.path}\n"
+                           for picture in written))
+    write_classes(classes, listing.classes)
+    return damaged

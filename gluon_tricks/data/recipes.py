@@ -1,0 +1,106 @@
+"""What is done to a picture before a network sees it: the paper's two transforms, and CIFAR's.
+
+A transform draws the random numbers of a whole batch first (`draw`), then turns one decoded
+picture after the other (`apply`), so that the drawing costs little and workers share nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from gluon_tricks.augment import color, crop
+from gluon_tricks.augment.flip import draw_flips, flip
+from gluon_tricks.augment.rng import SampleRng
+
+IMAGENET_MEAN = 123.68, 116.779, 103.939  # RGB, on the [0, 255] scale
+IMAGENET_STD = 58.393, 57.12, 57.375
+
+
+class Transform(Protocol):
+    """size: side of the square it gives."""
+
+    size: int
+
+    def draw(self, rng: SampleRng) -> Any:
+        """The random numbers of all the samples of `rng`."""
+
+    def apply(self, image: np.ndarray, draws: Any, row: int) -> np.ndarray:
+        """RGB uint8 (height, width, 3) to float32 (size, size, 3), by row `row` of the draws.
+
+        Raises ValueError where the picture does not allow it.
+        """
+
+
+class TrainDraws(NamedTuple):
+    """A row a sample; None for what is switched off."""
+
+    crops: crop.CropDraws
+    flips: np.ndarray
+    gains: np.ndarray | None
+    alphas: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """arXiv 1812.01187, section 2.1: crop, flip, HSV jitter, PCA noise, normalise.
+
+    With `padding`, a size x size crop out of the padded picture takes the place of the random
+    resized crop (the CIFAR recipes). 0 switches color_jitter and pca_noise off.
+    """
+
+    size: int = 224
+    area: tuple[float, float] = (0.08, 1.0)
+    padding: int | None = None
+    color_jitter: float = 0.4
+    pca_noise: float = 0.1
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def draw(self, rng: SampleRng) -> TrainDraws:
+        return TrainDraws(
+            crops=crop.draw_crops(rng, self.area),
+            flips=draw_flips(rng),
+            gains=color.draw_hsv_gains(rng, self.color_jitter) if self.color_jitter else None,
+            alphas=color.draw_pca_alphas(rng, self.pca_noise) if self.pca_noise else None)
+
+    def apply(self, image: np.ndarray, draws: TrainDraws, row: int) -> np.ndarray:
+        image = self._crop(image, draws.crops, row)
+        if draws.flips[row]:
+            image = flip(image)
+        if draws.gains is not None:
+            image = color.hsv_jitter(image, draws.gains[row])
+        if draws.alphas is not None:
+            image = color.pca_lighting(image, draws.alphas[row])
+        return color.normalize(image, self.mean, self.std)
+
+    def _crop(self, image: np.ndarray, draws: crop.CropDraws, row: int) -> np.ndarray:
+        height, width = image.shape[:2]
+        if self.padding is None:
+            window = crop.crop_window(height, width, draws.areas[row], draws.aspects[row],
+                                      draws.places[row])
+            return crop.resize(window.cut(image), self.size, self.size)
+        window = crop.pad_crop_window(height, width, self.size, self.padding, draws.places[row])
+        return crop.pad_crop(image, window).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class EvalTransform:
+    """Section 2.1: the shorter edge to `resize`, the centre size x size, normalise; no randomness.
+
+    resize None leaves the picture's size as it is.
+    """
+
+    size: int = 224
+    resize: int | None = 256
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def draw(self, rng: SampleRng) -> None:
+        return None
+
+    def apply(self, image: np.ndarray, draws: None = None, row: int = 0) -> np.ndarray:
+        if self.resize:
+            image = crop.resize_short_edge(image, self.resize)
+        window = crop.center_window(*image.shape[:2], self.size)
+        return color.normalize(window.cut(image).astype(np.float32), self.mean, self.std)

@@ -1,0 +1,322 @@
+"""RecordIO: pictures with labels in one .rec file, found through a .idx file of byte offsets.
+
+The format is MXNet's. A record is one frame, or several where its bytes hold the magic number:
+
+    magic u32 | kind (3 bits) and length (29 bits) u32 | bytes, padded to 4 with zeros
+
+    kind 0: a whole record; 1, 2, 3: its first, middle and last part, joined by the magic number.
+
+The bytes of a picture's record are a header (flag u32, label f32, id u64, id2 u64), `flag` more
+labels f32 where flag is not 0, then the encoded picture. All numbers are little-endian.
+"""
+
+import contextlib
+import json
+import os
+import struct
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gluon_tricks.errors import InputError
+
+MAGIC = 0xCED7230A
+_MAGIC_BYTES = struct.pack("<I", MAGIC)
+_FRAME = struct.Struct("<II")
+_HEADER = struct.Struct("<IfQQ")
+_START = np.dtype([("magic", "<u4"), ("kind_and_length", "<u4"), ("flag", "<u4"),
+                   ("label", "<f4"), ("id", "<u8"), ("id2", "<u8"), ("first_label", "<f4")])
+_MAX_LENGTH = 1 << 29
+
+
+def frame(payload: bytes) -> bytes:
+    """One record as it stands in the file, split where `payload` holds the magic number."""
+    if len(payload) >= _MAX_LENGTH:
+        raise ValueError(f"a record of {len(payload)} bytes: RecordIO takes less than 512 MiB")
+    cuts = []
+    found = payload.find(_MAGIC_BYTES)
+    while found >= 0:
+        if found % 4 == 0:  # readers look for it at multiples of four only
+            cuts.append(found)
+        found = payload.find(_MAGIC_BYTES, found + (4 if found % 4 == 0 else 1))
+    starts, ends = [0, *(cut + 4 for cut in cuts)], [*cuts, len(payload)]
+    parts = []
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        kind = 0 if not cuts else 1 if i == 0 else 3 if i == len(cuts) else 2
+        parts += [_FRAME.pack(MAGIC, kind << 29 | end - start), payload[start:end],
+                  b"\0" * (-(end - start) % 4)]
+    return b"".join(parts)
+
+
+def read_frame(file: int, offset: int) -> tuple[bytes, int]:
+    """The record at byte `offset` of an open file descriptor, and the offset behind it.
+
+    Raises ValueError, saying why, where no whole record stands there.
+    """
+    parts = []
+    while True:
+        head = os.pread(file, 8, offset)
+        if len(head) < 8:
+            raise ValueError("the file ends here")
+        magic, word = _FRAME.unpack(head)
+        if magic != MAGIC:
+            raise ValueError("no record starts here")
+        kind, length = word >> 29, word & (_MAX_LENGTH - 1)
+        if kind not in ((2, 3) if parts else (0, 1)):
+            raise ValueError("a part of a record is missing here")
+        part = os.pread(file, length, offset + 8)
+        if len(part) < length:
+            raise ValueError(f"the file ends {length - len(part)} bytes before the record does")
+        parts.append(part)
+        offset += 8 + length + -length % 4
+        if kind in (0, 3):
+            return _MAGIC_BYTES.join(parts), offset
+
+
+class Sample(NamedTuple):
+    """What a record holds."""
+
+    label: float
+    picture: bytes  # encoded
+
+
+def pack_sample(label: float, key: int, picture: bytes) -> bytes:
+    """The bytes of a record with one label."""
+    return _HEADER.pack(0, label, key, 0) + picture
+
+
+def unpack_sample(payload: bytes) -> Sample:
+    """Raises ValueError where the record is too short or has not exactly one label."""
+    if len(payload) < _HEADER.size:
+        raise ValueError(f"a record of {len(payload)} bytes is too short for a header")
+    flag, label, _, _ = _HEADER.unpack_from(payload)
+    if flag > 1:
+        raise ValueError(f"the record has {flag} labels, not one")
+    if flag == 1:
+        if len(payload) < _HEADER.size + 4:
+            raise ValueError("the record ends before its label")
+        label, = struct.unpack_from("<f", payload, _HEADER.size)
+    return Sample(label, payload[_HEADER.size + 4 * flag:])
+
+
+def record_id(payload: bytes) -> int:
+    """The id in a record's header, which im2rec sets to the key; 0 where there is no header."""
+    return _HEADER.unpack_from(payload)[2] if len(payload) >= _HEADER.size else 0
+
+
+class RecordWriter:
+    """Writes PREFIX.rec and PREFIX.idx; both appear, whole, only when the `with` block ends well.
+
+    Raises InputError where one of them is there already.
+    """
+
+    def __init__(self, prefix: str | Path):
+        self._finals = [Path(f"{prefix}.rec"), Path(f"{prefix}.idx")]
+        for path in self._finals:
+            if path.exists():
+                raise InputError(f"{path} is there already: remove it or choose another prefix")
+        self._parts = [path.with_name(f"{path.name}.part") for path in self._finals]
+
+    def __enter__(self) -> "RecordWriter":
+        self._finals[0].parent.mkdir(parents=True, exist_ok=True)
+        self._rec = open(self._parts[0], "wb", buffering=1 << 20)
+        self._idx = open(self._parts[1], "w")
+        return self
+
+    def write(self, key: int, label: float, picture: bytes) -> None:
+        """Append one record; `key` is its name in the .idx."""
+        self._idx.write(f"{key}\t{self._rec.tell()}\n")
+        self._rec.write(frame(pack_sample(label, key, picture)))
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            self._rec.close()
+            self._idx.close()
+            if error is None:
+                for part, final in zip(self._parts, self._finals, strict=True):
+                    os.replace(part, final)
+        finally:
+            for part in self._parts:
+                part.unlink(missing_ok=True)
+
+
+def read_index(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and byte offsets, both (records,) int64, in the file's order."""
+    try:
+        numbers = np.array(Path(path).read_text().split(), np.int64)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{path} is no .idx file (lines of key, tab, byte offset): {error}; "
+                         "rebuild it with scripts/im2rec.py --reindex") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing: rebuild it from its .rec with "
+                         "scripts/im2rec.py --reindex") from error
+    if len(numbers) % 2:
+        raise InputError(f"{path} ends in the middle of a line: rebuild it with "
+                         "scripts/im2rec.py --reindex")
+    return numbers[0::2], numbers[1::2]
+
+
+def scan(rec: str | Path) -> Iterator[tuple[int, bytes]]:
+    """Every record's offset and bytes, from the start of the .rec, without an .idx.
+
+    Raises InputError at the first place where no whole record stands.
+    """
+    with open_descriptor(rec) as file:
+        offset, size = 0, os.fstat(file).st_size
+        while offset < size:
+            try:
+                payload, behind = read_frame(file, offset)
+            except ValueError as error:
+                raise InputError(f"{rec} is damaged at byte {offset}: {error}") from error
+            yield offset, payload
+            offset = behind
+
+
+@contextlib.contextmanager
+def open_descriptor(path: str | Path) -> Iterator[int]:
+    """A file descriptor to read from; raises InputError where the file is missing."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise InputError(f"{path} is missing: give the path of a .rec file "
+                         "(scripts/im2rec.py writes one)") from error
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+class RecordSet:
+    """A .rec with its .idx, both checked: every record's start is read when the set is opened.
+
+    keys, offsets, labels: (records,) int64, in the order of the .idx. Raises InputError, naming
+    the file and the record, where a file is missing, the .rec is truncated, the two do not belong
+    together, or a label is no class number.
+    """
+
+    def __init__(self, rec: str | Path, idx: str | Path | None = None):
+        self.path = Path(rec)
+        self._idx = Path(idx) if idx else self.path.with_suffix(".idx")
+        if not self.path.is_file():
+            raise InputError(f"{self.path} is missing: give the path of a .rec file "
+                             "(scripts/im2rec.py writes one)")
+        self.keys, self.offsets = read_index(self._idx)
+        if len(self) == 0:
+            raise InputError(f"{self._idx} lists no records: {self.path} holds nothing to read")
+        self._file = os.open(self.path, os.O_RDONLY)
+        try:
+            starts = self._read_starts()
+            self._check_layout(starts)
+            self.labels = self._check_labels(starts)
+        except BaseException:
+            self.close()
+            raise
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __enter__(self) -> "RecordSet":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def name(self, index: int) -> str:
+        """How messages call a record."""
+        return (f"{self.path}, the record with key {self.keys[index]} "
+                f"at byte {self.offsets[index]}")
+
+    def read(self, index: int) -> bytes:
+        """The encoded picture of record `index`; any number of threads may read at once."""
+        try:
+            return unpack_sample(read_frame(self._file, int(self.offsets[index]))[0]).picture
+        except ValueError as error:
+            raise InputError(f"{self.name(index)}: {error}; "
+                             "scripts/im2rec.py --verify lists what is damaged") from error
+
+    def class_count(self) -> int:
+        """From the .classes.json beside the .rec, else one more than the highest label."""
+        highest = int(self.labels.max()) + 1
+        beside = self.path.with_suffix(".classes.json")
+        if not beside.is_file():
+            return highest
+        count = len(read_classes(beside))
+        if highest > count:
+            raise InputError(f"{beside} names {count} classes, {self.path} has the label "
+                             f"{highest - 1}: pack the pictures again")
+        return count
+
+    def _read_starts(self) -> np.ndarray:
+        def read(offsets: np.ndarray) -> bytes:
+            return b"".join(os.pread(self._file, _START.itemsize, offset)
+                            .ljust(_START.itemsize, b"\0") for offset in offsets.tolist())
+
+        if self.offsets.min() < 0:
+            raise self._mismatch(int(self.offsets.argmin()), "the offset is negative")
+        chunks = np.array_split(self.offsets, -(-len(self) // 4096))
+        with ThreadPoolExecutor(8) as pool:  # a cold disk answers several at once
+            return np.frombuffer(b"".join(pool.map(read, chunks)), _START)
+
+    def _mismatch(self, index: int, why: str) -> InputError:
+        return InputError(f"{self._idx} does not match {self.path}: key {self.keys[index]} says "
+                          f"byte {self.offsets[index]}, but {why}; rebuild it with "
+                          "scripts/im2rec.py --reindex")
+
+    def _check_layout(self, starts: np.ndarray) -> None:
+        """The records must fill the .rec from its first byte to its last, in some order."""
+        size = os.fstat(self._file).st_size
+        inside = self.offsets < size
+        wrong = np.flatnonzero(inside & (starts["magic"] != MAGIC))
+        if len(wrong):
+            raise self._mismatch(wrong[0], "no record starts there")
+        length = (starts["kind_and_length"] & (_MAX_LENGTH - 1)).astype(np.int64)
+        ends = self.offsets + 8 + length + -length % 4
+        order = np.argsort(self.offsets)
+        for index in np.flatnonzero(inside & (starts["kind_and_length"] >> 29 != 0)):
+            with contextlib.suppress(ValueError):  # truncated: its first part's end serves
+                ends[index] = read_frame(self._file, int(self.offsets[index]))[1]
+        last = order[-1]
+        if not inside.all() or ends[last] > size:
+            raise InputError(f"{self.path} is truncated: {self._idx} promises "
+                             f"{max(ends[last], self.offsets[last] + 8)} bytes or more, the file "
+                             f"has {size}; copy or pack it again")
+        expected = np.concatenate([[0], ends[order][:-1]])
+        gaps = np.flatnonzero(self.offsets[order] != expected)
+        if len(gaps) or ends[last] != size:
+            index = order[gaps[0]] if len(gaps) else last
+            where = expected[gaps[0]] if len(gaps) else ends[last]
+            raise self._mismatch(index, f"the record at byte {where} is not listed")
+
+    def _check_labels(self, starts: np.ndarray) -> np.ndarray:
+        labels = np.where(starts["flag"] == 1, starts["first_label"], starts["label"])
+        wrong = np.flatnonzero((starts["flag"] > 1) | ~(labels >= 0) | (labels % 1 != 0))
+        if len(wrong):
+            index = wrong[0]
+            found = (f"{starts['flag'][index]} labels" if starts["flag"][index] > 1
+                     else f"the label {labels[index]:g}")
+            raise InputError(f"{self.name(index)}, has {found}: a classifier's record has one, "
+                             "a whole number from 0")
+        return labels.astype(np.int64)
+
+
+def write_classes(path: str | Path, classes: list[str]) -> None:
+    """PREFIX.classes.json: the class names, in the order of their labels."""
+    Path(path).write_text(json.dumps({"classes": classes}, indent=1) + "\n")
+
+
+def read_classes(path: str | Path) -> list[str]:
+    """Raises InputError where the file is missing or not what `write_classes` writes."""
+    try:
+        classes = json.loads(Path(path).read_text())["classes"]
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing: scripts/im2rec.py writes it beside the .rec "
+                         "of the training set") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no list of classes: pack the training set again") from error
+    return [str(name) for name in classes]

@@ -1,0 +1,104 @@
+"""The parts of a run, made from its settings."""
+
+from collections.abc import Sequence
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+from mxnet.gluon.block import HybridBlock
+
+from gluon_tricks.config import Settings
+from gluon_tricks.data.loader import RecordLoader
+from gluon_tricks.data.order import EvalOrder, TrainOrder, shuffle_labels
+from gluon_tricks.data.recipes import EvalTransform, TrainTransform
+from gluon_tricks.data.record import RecordSet
+from gluon_tricks.errors import InputError
+from gluon_tricks.models.zoo import get_model
+from gluon_tricks.optim.regularize import no_bias_decay
+
+
+def device(settings: Settings) -> mx.Context:
+    """The device to train on. Raises InputError where it is not there."""
+    if settings.num_gpus == 0:
+        return mx.cpu()
+    if settings.num_gpus > 1:
+        raise InputError(f"--num-gpus {settings.num_gpus}: this version trains on one device; "
+                         "take --num-gpus 1")
+    if mx.context.num_gpus() == 0:
+        raise InputError(f"--num-gpus {settings.num_gpus}: MXNet sees no GPU here; take "
+                         "--num-gpus 0, or install mxnet-cu112 beside an NVIDIA driver")
+    return mx.gpu(0)
+
+
+def network(settings: Settings) -> HybridBlock:
+    """The network of settled settings, cast to their dtype, not initialised.
+
+    Raises InputError where the name or an option is unknown, where the network cannot take
+    pictures of that size, and where it is no classifier.
+    """
+    options = {name: value for name, value in (("last_gamma", settings.last_gamma),
+                                               ("dropout", settings.dropout)) if value}
+    net = get_model(settings.model, classes=settings.num_classes, **options)
+    net.cast(settings.dtype)  # BatchNorm stays in FP32
+    size, want = settings.input_size, (settings.batch_size, settings.num_classes)
+    try:
+        _, shapes, _ = net(mx.sym.var("data")).infer_shape(
+            data=(settings.batch_size, 3, size, size))
+    except (mx.MXNetError, AttributeError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(f"--model {settings.model} cannot classify pictures of {size}x{size} "
+                         f"(--input-size): {reason}") from error
+    if shapes != [want]:
+        raise InputError(f"--model {settings.model} is no classifier: it gives {shapes}, "
+                         f"not one output of shape {want}")
+    return net
+
+
+def initialize(net: HybridBlock, settings: Settings, where: mx.Context) -> None:
+    """Xavier, uniform in +-sqrt(6 / (d_in + d_out)); biases 0, BatchNorm 1 and 0 (section 2.1)."""
+    mx.random.seed(settings.seed % 2**31)
+    net.initialize(mx.init.Xavier(), ctx=where)
+    size = settings.input_size
+    net(mx.nd.zeros((1, 3, size, size), ctx=where, dtype=settings.dtype))  # GluonCV's are deferred
+    if settings.mode != "imperative":
+        net.hybridize(static_alloc=True, static_shape=True)
+
+
+def trainer(net: HybridBlock, settings: Settings) -> gluon.Trainer:
+    """NAG; weight decay on weights alone where asked."""
+    if settings.no_wd:
+        no_bias_decay(net.collect_params())
+    options = {"learning_rate": settings.lr, "momentum": settings.momentum, "wd": settings.wd,
+               "multi_precision": settings.dtype == "float16"}
+    return gluon.Trainer(net.collect_params(), "nag", options, kvstore=None)
+
+
+def train_loader(settings: Settings, records: RecordSet) -> RecordLoader:
+    """Shuffled, augmented batches; of settled settings."""
+    transform = TrainTransform(
+        size=settings.input_size, area=settings.crop_area or (1.0, 1.0),
+        padding=4 if settings.crop == "pad" else None, color_jitter=settings.color_jitter,
+        pca_noise=settings.pca_noise, mean=settings.rgb_mean, std=settings.rgb_std)
+    labels = shuffle_labels(records.labels, settings.seed) if settings.shuffle_labels else None
+    return RecordLoader(records, transform,
+                        TrainOrder(len(records), settings.batch_size, settings.seed),
+                        seed=settings.seed, workers=settings.num_data_workers, labels=labels)
+
+
+def eval_loader(settings: Settings, records: RecordSet) -> RecordLoader:
+    """Every record once. Raises InputError where a label is beyond the classes."""
+    check_labels(records, records.labels, settings.num_classes)
+    resize = None if settings.crop == "pad" else round(settings.input_size / settings.crop_ratio)
+    transform = EvalTransform(size=settings.input_size, resize=resize, mean=settings.rgb_mean,
+                              std=settings.rgb_std)
+    return RecordLoader(records, transform, EvalOrder(len(records), settings.batch_size),
+                        workers=settings.num_data_workers)
+
+
+def check_labels(records: RecordSet, labels: Sequence[int], classes: int) -> None:
+    """Raise InputError, naming the first record whose label is beyond the classes."""
+    beyond = np.flatnonzero(np.asarray(labels) >= classes)
+    if len(beyond):
+        raise InputError(f"{records.name(beyond[0])}, has the label {labels[beyond[0]]}, beyond "
+                         f"the network's {classes} classes; pack the set with the training set's "
+                         "--classes, or give --num-classes")

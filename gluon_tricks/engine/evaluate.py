@@ -1,0 +1,56 @@
+"""Exact evaluation: every record counted once, whatever the batch size."""
+
+import dataclasses
+from pathlib import Path
+
+import mxnet as mx
+from mxnet.gluon.block import HybridBlock
+
+from gluon_tricks.config import Settings
+from gluon_tricks.data.loader import RecordLoader
+from gluon_tricks.data.record import RecordSet
+from gluon_tricks.engine import build
+from gluon_tricks.engine.checkpoint import classes_of, load_parameters, read_parameters
+from gluon_tricks.engine.metrics import Scores, Tally
+from gluon_tricks.errors import RunFault
+from gluon_tricks.loss import SoftmaxCrossEntropy
+
+
+def evaluate(network: HybridBlock, loader: RecordLoader, *, classes: int, device: mx.Context,
+             dtype: str = "float32") -> Scores:
+    """Scores over all records of `loader`; the loss is the plain cross-entropy.
+
+    Raises RunFault where the count of samples is not that of the records.
+    """
+    loss = SoftmaxCrossEntropy(classes)
+    tally = Tally()
+    for batch in loader.epoch():
+        labels = mx.nd.array(batch.labels, ctx=device, dtype="int32")
+        logits = network(mx.nd.array(batch.images, ctx=device, dtype=dtype))
+        tally.update(loss(logits, labels), logits, labels)
+    scores = tally.scores()
+    if scores.count != loader.order.records:
+        raise RunFault(f"evaluation counted {scores.count} samples of {loader.order.records} "
+                       "records: please report this with the command you ran")
+    return scores
+
+
+def evaluate_file(settings: Settings, params: Path) -> Scores:
+    """Scores of a .params file on the validation set that the settings name.
+
+    The number of classes is the file's unless the settings give one. Raises InputError where
+    the file, the network and the set do not fit together.
+    """
+    device = build.device(settings)
+    with RecordSet(*settings.rec_paths("val")) as records:
+        arrays = read_parameters(params)
+        classes = settings.num_classes or max(2, records.class_count())
+        network = build.network(dataclasses.replace(settings, num_classes=classes))
+        if settings.num_classes is None:
+            classes = classes_of(network, arrays) or classes
+            network = build.network(dataclasses.replace(settings, num_classes=classes))
+        load_parameters(network, params, device)
+        network.hybridize(static_alloc=True, static_shape=True)
+        settings = dataclasses.replace(settings, num_classes=classes)
+        with build.eval_loader(settings, records) as loader:
+            return evaluate(network, loader, classes=classes, device=device)

@@ -1,0 +1,149 @@
+"""The training loop."""
+
+import math
+import time
+from collections import deque
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, gluon
+from mxnet.gluon.block import HybridBlock
+from tqdm import tqdm
+
+from gluon_tricks.config import Settings
+from gluon_tricks.data.loader import Batch, RecordLoader
+from gluon_tricks.data.record import RecordSet
+from gluon_tricks.engine import build
+from gluon_tricks.engine.checkpoint import save_parameters
+from gluon_tricks.engine.evaluate import evaluate
+from gluon_tricks.engine.metrics import Scores, Tally
+from gluon_tricks.engine.runlog import RunLog, new_run_folder
+from gluon_tricks.errors import RunFault
+from gluon_tricks.loss import SoftmaxCrossEntropy
+from gluon_tricks.optim.schedule import lr_at
+
+IN_FLIGHT = 2  # steps handed to the device beyond the one it works on; bounds memory
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a run's steps need."""
+
+    settings: Settings
+    device: mx.Context
+    network: HybridBlock
+    loss: HybridBlock
+    trainer: gluon.Trainer
+    train_data: RecordLoader
+    val_data: RecordLoader
+    log: RunLog
+
+    def lr(self, update: int) -> float:
+        return lr_at(update, **self.settings.schedule())
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    folder: Path
+    best_epoch: int
+    best: Scores
+    last: Scores
+
+
+def train(settings: Settings) -> Result:
+    """Train as the settings say, into a new run folder.
+
+    Raises InputError for what the settings or the data cannot do, before anything is written.
+    """
+    with ExitStack() as stack:
+        device = build.device(settings)
+        train_set = stack.enter_context(RecordSet(*settings.rec_paths("train")))
+        val_set = stack.enter_context(RecordSet(*settings.rec_paths("val")))
+        settings = settings.settled(len(train_set), train_set.class_count())
+        network = build.network(settings)
+        val_data = stack.enter_context(build.eval_loader(settings, val_set))
+        train_data = stack.enter_context(build.train_loader(settings, train_set))
+        build.initialize(network, settings, device)
+        log = stack.enter_context(
+            RunLog(new_run_folder(settings.save_dir, settings.model), settings))
+        run = Run(settings, device, network,
+                  SoftmaxCrossEntropy(settings.num_classes, settings.label_smoothing),
+                  build.trainer(network, settings), train_data, val_data, log)
+        return train_epochs(run)
+
+
+def train_epochs(run: Run) -> Result:
+    """Train and validate epoch by epoch; keep the last and the best parameters."""
+    best_epoch, best = -1, None
+    for epoch in range(run.settings.num_epochs):
+        started = time.monotonic()
+        trained = train_epoch(run, epoch)
+        seconds = time.monotonic() - started
+        validated = evaluate(run.network, run.val_data, classes=run.settings.num_classes,
+                             device=run.device, dtype=run.settings.dtype)
+        save_parameters(run.network, run.log.folder / "last.params")
+        if best is None or validated.top1 > best.top1:
+            best_epoch, best = epoch, validated
+            save_parameters(run.network, run.log.folder / "best.params")
+        last_update = (epoch + 1) * run.train_data.order.steps - 1
+        run.log.epoch(epoch=epoch, update=last_update, lr=run.lr(last_update), seconds=seconds,
+                      trained=trained, validated=validated)
+    run.log.end(best_epoch=best_epoch, best=best, last=validated)
+    return Result(run.log.folder, best_epoch, best, validated)
+
+
+def train_epoch(run: Run, epoch: int) -> Scores:
+    """One pass over the training set."""
+    steps = run.train_data.order.steps
+    tally, in_flight = Tally(), deque()
+    run.log.start_epoch()
+    with tqdm(total=steps, desc=f"epoch {epoch + 1}/{run.settings.num_epochs}", unit="batch",
+              disable=None, leave=False) as bar:
+        for step, batch in enumerate(run.train_data.epoch(epoch)):
+            update = epoch * steps + step
+            in_flight.append(train_step(run, update, batch, tally))
+            if len(in_flight) > IN_FLIGHT:
+                in_flight.popleft().wait_to_read()
+            if (step + 1) % run.settings.log_interval == 0:
+                scores = finite(tally.scores(), run, update)
+                run.log.step(epoch=epoch, step=step, update=update, lr=run.lr(update),
+                             scores=scores)
+                bar.set_postfix(loss=f"{scores.loss:.3f}", top1=f"{scores.top1:.1%}")
+            bar.update()
+    return finite(tally.scores(), run, update)
+
+
+def train_step(run: Run, update: int, batch: Batch, tally: Tally) -> mx.nd.NDArray:
+    """One update of the parameters; the samples' losses, which the device may yet compute."""
+    mx.random.seed(update_seed(run.settings.seed, update), ctx=run.device)  # dropout's masks
+    images = mx.nd.array(batch.images, ctx=run.device, dtype=run.settings.dtype)
+    labels = mx.nd.array(batch.labels, ctx=run.device, dtype="int32")
+    with autograd.record():
+        logits = run.network(images)
+        loss = run.loss(logits, labels)
+    loss.backward()
+    run.trainer.set_learning_rate(run.lr(update))
+    run.trainer.step(len(batch.labels))
+    tally.update(loss, logits, labels)
+    return loss
+
+
+def update_seed(seed: int, update: int) -> int:
+    """MXNet's seed of one update, 31 bits: its generator's state cannot be saved, so seed anew."""
+    return int(np.random.SeedSequence([seed, update]).generate_state(1)[0]) >> 1
+
+
+def finite(scores: Scores, run: Run, update: int) -> Scores:
+    """Raise RunFault where the loss is not finite any more."""
+    if not math.isfinite(scores.loss):
+        last = run.log.folder / "last.params"
+        raise RunFault(f"the loss is {scores.loss} at update {update}, lr {run.lr(update):g}: "
+                       "lower --lr or lengthen --warmup-epochs; " + (
+                           f"the last good parameters are {last}" if last.exists()
+                           else "no epoch was finished"))
+    return scores

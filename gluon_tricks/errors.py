@@ -1,0 +1,16 @@
+"""The errors a user can mend. Every room may import this module; it imports nothing."""
+
+
+class InputError(ValueError):
+    """Wrong input: a file, record, flag or setting the user can put right.
+
+    The message is one line that names the thing, the reason and the remedy.
+    Scripts print it and exit with code 2.
+    """
+
+
+class RunFault(RuntimeError):
+    """A run that cannot go on, through no fault of its input (a loss that is not finite, say).
+
+    The message is one line that says where the last good parameters are. Scripts exit with code 1.
+    """

@@ -1,0 +1,60 @@
+"""Networks by name: ours first, else GluonCV's zoo."""
+
+import difflib
+import inspect
+import re
+
+from mxnet.gluon.block import HybridBlock
+
+from gluon_tricks.errors import InputError
+from gluon_tricks.models import resnet
+
+
+def model_names() -> list[str]:
+    """Every name `get_model` takes, sorted."""
+    from gluoncv.model_zoo import get_model_list  # late: importing gluoncv takes seconds
+
+    return sorted({*resnet.NAMES, *get_model_list()})
+
+
+def get_model(name: str, classes: int = 1000, **options) -> HybridBlock:
+    """The network called `name` with `classes` outputs, not initialised.
+
+    Raises InputError for an unknown name (with its near matches) and for an option that the
+    network does not take: GluonCV's own networks would swallow some of those in silence.
+    """
+    name = name.lower()
+    build = resnet.resnet if name in resnet.NAMES else _gluoncv_model
+    try:
+        return build(name, classes=classes, **options)
+    except TypeError as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown is None:
+            raise
+        raise InputError(_no_option(name, unknown[1])) from error
+
+
+def _gluoncv_model(name: str, **options) -> HybridBlock:
+    from gluoncv import model_zoo
+
+    if name not in model_zoo.get_model_list():
+        near = difflib.get_close_matches(name, model_names(), n=5)
+        raise InputError(f"unknown model {name!r}: " + (
+            f"did you mean {', '.join(near)}?" if near else "GluonCV's model zoo lists the names"))
+    network = model_zoo.get_model(name, **options)
+    for option in options:
+        if option not in _accepted_options(type(network)):
+            raise InputError(_no_option(name, option))
+    return network
+
+
+def _no_option(name: str, option: str) -> str:
+    return f"model {name} has no option {option!r} (--{option.replace('_', '-')}): leave it out"
+
+
+def _accepted_options(network: type) -> set[str]:
+    """The named parameters of a class's constructor and of those it inherits from."""
+    return {name
+            for base in network.__mro__ if "__init__" in vars(base)
+            for name, parameter in inspect.signature(base.__init__).parameters.items()
+            if parameter.kind is not parameter.VAR_KEYWORD}

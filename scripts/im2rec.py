@@ -1,0 +1,118 @@
+"""Pack pictures into RecordIO (PREFIX.rec, .idx, .lst, .classes.json), or check what is packed.
+
+    python scripts/im2rec.py FOLDER PREFIX            a folder of one folder a class
+    python scripts/im2rec.py PICTURES.lst PREFIX      lines of key, tab, label, tab, path
+    python scripts/im2rec.py --verify PREFIX          read and decode every record
+    python scripts/im2rec.py --reindex PREFIX         rebuild PREFIX.idx from PREFIX.rec
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from gluon_tricks import cli
+from gluon_tricks.errors import InputError
+
+
+def build_parser() -> cli.Parser:
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", nargs="?", type=Path, metavar="FOLDER",
+                        help="pictures: a folder, or a .lst")
+    parser.add_argument("prefix", type=Path, metavar="PREFIX", help="path without its ending")
+    parser.add_argument("--verify", action="store_true", help="report damaged records by key and "
+                        "byte offset; exit code 2 if there are any")
+    parser.add_argument("--reindex", action="store_true", help="rebuild PREFIX.idx")
+    pack = parser.add_argument_group("packing")
+    pack.add_argument("--root", type=Path, help="where a .lst's paths start (default: its folder)")
+    pack.add_argument("--classes", type=Path, metavar="FILE", help="TRAIN.classes.json, so that a "
+                      "validation set has the training set's labels")
+    pack.add_argument("--resize", type=int, help="make the shorter edge so long")
+    pack.add_argument("--quality", type=int, help="of the JPEGs, 1 to 100 (default: 95)")
+    pack.add_argument("--pass-through", action="store_true", help="store the files as they are")
+    pack.add_argument("--skip-damaged", action="store_true", help="leave out, and list, files that "
+                      "are no whole pictures (default: stop at the first)")
+    pack.add_argument("--seed", type=int, default=0, help="of the order (default: 0)")
+    pack.add_argument("--no-shuffle", action="store_true", help="keep the sorted order")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads (default: one "
+                        "a core)")
+    return parser
+
+
+def check(flags: argparse.Namespace) -> None:
+    """Raise InputError for flags that do not go together."""
+    packing = {"--root": flags.root, "--classes": flags.classes, "--resize": flags.resize,
+               "--quality": flags.quality, "--pass-through": flags.pass_through,
+               "--skip-damaged": flags.skip_damaged, "--no-shuffle": flags.no_shuffle}
+    given = [flag for flag, value in packing.items() if value]
+    mode = "--verify" if flags.verify else "--reindex"
+    if flags.verify and flags.reindex:
+        raise InputError("--verify and --reindex: give one at a time")
+    if (flags.verify or flags.reindex) and (flags.source or given):
+        raise InputError(f"{mode} takes PREFIX alone, without {flags.source or given[0]}")
+    if not (flags.verify or flags.reindex) and flags.source is None:
+        raise InputError("give both FOLDER and PREFIX (or --verify PREFIX)")
+    if flags.pass_through and (flags.resize or flags.quality):
+        raise InputError("--pass-through stores files as they are: leave out --resize, --quality")
+    if flags.workers < 1 or flags.seed < 0 or (flags.resize or 1) < 1:
+        raise InputError("--workers and --resize must be at least 1, --seed at least 0")
+    if flags.quality is not None and not 1 <= flags.quality <= 100:
+        raise InputError(f"--quality {flags.quality}: must be from 1 to 100")
+
+
+def pack(flags: argparse.Namespace, progress) -> None:
+    from gluon_tricks.data import pack, record  # late: so is OpenCV
+
+    classes = record.read_classes(flags.classes) if flags.classes else None
+    seed = None if flags.no_shuffle else flags.seed
+    if flags.source.suffix == ".lst":
+        listing = pack.list_lst(flags.source, flags.root, classes, seed)
+    elif flags.root:
+        raise InputError("--root goes with a .lst, FOLDER's paths start at FOLDER")
+    else:
+        listing = pack.list_folder(flags.source, classes, seed)
+    encoding = pack.Encoding(flags.pass_through, flags.resize, flags.quality or 95)
+    damaged = pack.pack(listing, flags.prefix, encoding, workers=flags.workers,
+                        skip_damaged=flags.skip_damaged,
+                        progress=lambda results: progress(results, len(listing.pictures)))
+    for line in damaged:
+        print(f"left out: {line}", file=sys.stderr)
+    print(f"{flags.prefix}.rec: {len(listing.pictures) - len(damaged)} pictures, "
+          f"{len(listing.classes)} classes" + f", {len(damaged)} left out" * bool(damaged))
+
+
+def verify(prefix: Path, workers: int, progress) -> int:
+    from gluon_tricks.data.verify import verify
+
+    report = verify(prefix, workers=workers, progress=progress)
+    labels = "none" if report.labels is None else "{} to {}".format(*report.labels)
+    print(f"{prefix}.rec: {report.records} records, {report.classes} classes, labels {labels}, "
+          f"{len(report.damaged)} damaged")
+    for key, offset, reason in report.damaged:
+        print(f"damaged: key {key} at byte {offset}: {reason}")
+    if report.unlisted:
+        print(f"{report.unlisted} bytes of the .rec belong to no record of the .idx; move the .idx "
+              f"away and run --reindex {prefix}")
+    return 0 if report.whole else 2
+
+
+def main() -> int | None:
+    flags = build_parser().parse_args()
+    check(flags)
+    from tqdm import tqdm
+
+    def progress(results, total=None):
+        return tqdm(results, total=total, unit="picture", disable=None)
+
+    if flags.verify:
+        return verify(flags.prefix, flags.workers, progress)
+    if flags.reindex:
+        from gluon_tricks.data.verify import reindex
+
+        print(f"{flags.prefix}.idx: {reindex(flags.prefix)} records")
+        return None
+    return pack(flags, progress)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,39 @@
+"""Parameters and multiply-adds of a network, a layer at a time.
+
+    python scripts/profile_model.py --model resnet50_v1d
+"""
+
+import dataclasses
+import json
+
+from gluon_tricks import cli, config
+
+
+def main() -> None:
+    parser = cli.Parser(description=__doc__.splitlines()[0])
+    config.add_flags(parser, only=("model", "num_classes", "input_size"))
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    flags = parser.parse_args()
+    settings = config.from_flags(flags).settled_without_data()
+
+    from gluon_tricks.engine import build  # late: MXNet takes seconds to import
+    from gluon_tricks.models.profile import profile
+
+    size = settings.input_size
+    result = profile(build.network(settings), (3, size, size))
+    if flags.json:
+        print(json.dumps({"model": settings.model, "input_size": size,
+                          "parameters": result.parameters, "multiply_adds": result.multiply_adds,
+                          "layers": [dataclasses.asdict(layer) for layer in result.layers]}))
+        return
+    print(f"{'layer':32} {'kind':16} {'output':>16} {'parameters':>12} {'multiply-adds':>15}")
+    for layer in result.layers:
+        shape = "x".join(map(str, layer.output))
+        print(f"{layer.name:32} {layer.kind:16} {shape:>16} {layer.parameters:12,} "
+              f"{layer.multiply_adds:15,}")
+    print(f"{settings.model} at {size}x{size}: {result.parameters:,} parameters, "
+          f"{result.multiply_adds / 1e9:.3f} G multiply-adds")
+
+
+if __name__ == "__main__":
+    cli.run(main)

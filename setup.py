@@ -1,0 +1,48 @@
+"""Installs the package; every dependency is pinned to what MXNet 1.9.1 works with.
+
+MXNet itself comes by an extra, `[cpu]` or `[gpu]`, never both: the two packages overwrite
+each other's files.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gluon_tricks/__init__.py").read_text())[1]
+
+REQUIRED = [
+    "numpy==1.23.5",  # MXNet 1.9.1 uses np.bool, which 1.24 removed
+    "opencv-python==4.11.0.86",  # decoding, resizing, colour spaces
+    "gluoncv==0.10.5.post0",  # the model zoo beyond our ResNets
+    "matplotlib==3.10.9",  # the curves of a run
+    "tqdm>=4.66,<5",  # progress bars
+    # What gluoncv and matplotlib pull in; the newest of these may ask for a newer NumPy.
+    "pillow==11.3.0",
+    "scipy==1.15.3",
+    "pandas==2.3.3",
+    "contourpy==1.3.2",
+]
+
+EXTRAS = {
+    "cpu": ["mxnet==1.9.1"],  # the framework, CPU build
+    "gpu": ["mxnet-cu112==1.9.1"],  # the framework, CUDA 11 build: Maxwell to Ampere, and Ada
+    "test": [
+        "pytest>=8,<10",  # the test runner
+        "ruff>=0.9,<1",  # the linter; tests/test_style.py runs it
+    ],
+}
+
+setup(
+    name="gluon_tricks",
+    version=VERSION,
+    description="Bag of Tricks for Image Classification (arXiv 1812.01187) in MXNet Gluon",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["gluon_tricks", "gluon_tricks.*"]),
+    python_requires="~=3.11.0",  # gluoncv and mxnet need distutils, gone in 3.12
+    install_requires=REQUIRED,
+    extras_require=EXTRAS,
+)
