@@ -1,0 +1,68 @@
+"""What several tests share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def script():
+    """Run `scripts/NAME.py ARGUMENTS...` as a user would; returns the finished process."""
+    def run(name: str, *arguments, timeout: float = 600) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    return run
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; skips where GLUON_TRICKS_TEST_DATA is unset."""
+    folder = os.environ.get("GLUON_TRICKS_TEST_DATA")
+    if not folder:
+        pytest.skip("needs the real data that GLUON_TRICKS_TEST_DATA points to")
+    assert Path(folder).is_dir(), f"GLUON_TRICKS_TEST_DATA={folder} is no folder"
+    return Path(folder)
+
+
+@pytest.fixture
+def refused(script):
+    """Run a script that must refuse its input: exit code 2, one line on stderr; returns it."""
+    def run(name: str, *arguments) -> str:
+        done = script(name, *arguments)
+        lines = done.stderr.strip().splitlines()
+        assert done.returncode == 2, f"exit code {done.returncode}: {done.stderr}"
+        assert len(lines) == 1, f"not one line: {done.stderr}"
+        assert done.stdout == ""
+        return lines[0]
+    return run
+
+
+def _jpeg(image: np.ndarray, quality: int = 95) -> bytes:
+    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+@pytest.fixture(scope="session")
+def jpeg():
+    """jpeg(image, quality=95): an RGB picture as JPEG bytes."""
+    return _jpeg
+
+
+@pytest.fixture
+def picture_folder(tmp_path) -> Path:
+    """A folder of three classes with 4, 5 and 6 noise pictures of various sizes."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "pictures"
+    for label, name in enumerate(("ant", "bee", "cat")):
+        (folder / name).mkdir(parents=True)
+        for number in range(4 + label):
+            height, width = rng.integers(40, 90, 2)
+            image = rng.integers(0, 256, (height, width, 3), np.uint8)
+            (folder / name / f"{number}.jpg").write_bytes(_jpeg(image))
+    return folder
