@@ -25,74 +25,77 @@ JPEG_QUALITY = 92
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # how bright the eye finds red, green and blue
 TURN = 2 * np.pi
 
+Array = np.ndarray
+Rng = np.random.Generator
+
 # --- The ten classes -----------------------------------------------------------------------------
 # Each takes the coordinates x and y of every pixel, both (height, width) float32, already moved,
 # turned and tilted, and gives a (height, width) bool mask: what is painted. A shape fills the unit
 # circle. A pattern covers the whole plane, a few periods a unit, so that a small crop shows it too.
 
 
-def _circle(x, y, rng):
+def _circle(x: Array, y: Array, rng: Rng) -> Array:
     return np.hypot(x, y) < 0.9
 
 
-def _triangle(x, y, rng):
+def _triangle(x: Array, y: Array, rng: Rng) -> Array:
     return _sides_passed(x, y, 3, reach=0.55) == 3
 
 
-def _star(x, y, rng):
+def _star(x: Array, y: Array, rng: Rng) -> Array:
     return _sides_passed(x, y, 5, reach=0.34) >= 4  # each point lies beyond one side of a pentagon
 
 
-def _rings(x, y, rng):
+def _rings(x: Array, y: Array, rng: Rng) -> Array:
     return np.cos(TURN * rng.uniform(2.2, 3.2) * np.hypot(x, y)) > 0
 
 
-def _rays(x, y, rng):
+def _rays(x: Array, y: Array, rng: Rng) -> Array:
     return np.cos(int(rng.integers(7, 12)) * np.arctan2(y, x)) > 0
 
 
-def _stripes(x, y, rng):
+def _stripes(x: Array, y: Array, rng: Rng) -> Array:
     return np.cos(TURN * rng.uniform(2, 3.5) * x) > 0
 
 
-def _waves(x, y, rng):
+def _waves(x: Array, y: Array, rng: Rng) -> Array:
     rate = rng.uniform(1.7, 2.5)
     return np.cos(TURN * rate * x + 2.8 * np.sin(TURN * 0.6 * rate * y)) > 0
 
 
-def _checker(x, y, rng):
+def _checker(x: Array, y: Array, rng: Rng) -> Array:
     rate = rng.uniform(1.4, 2.2)
     return (rate * x % 1 > 0.5) ^ (rate * y % 1 > 0.5)
 
 
-def _dots(x, y, rng):
+def _dots(x: Array, y: Array, rng: Rng) -> Array:
     rate = rng.uniform(1.4, 2.2)
     return np.hypot(rate * x % 1 - 0.5, rate * y % 1 - 0.5) < 0.27
 
 
-def _bricks(x, y, rng):
+def _bricks(x: Array, y: Array, rng: Rng) -> Array:
     row = rng.uniform(2.2, 3.2) * y
     column = rng.uniform(1.1, 1.6) * x + 0.5 * (np.floor(row) % 2)  # every other row moved half on
     return (row % 1 > 0.22) & (column % 1 > 0.11)
 
 
-def _sides_passed(x, y, count, reach):
+def _sides_passed(x: Array, y: Array, count: int, reach: float) -> Array:
     """Of `count` straight lines, `reach` from the centre: how many have each point inside."""
     angles = TURN * np.arange(count) / count
     return sum((np.cos(a) * x + np.sin(a) * y < reach).astype(np.int8) for a in map(float, angles))
 
 
-_DRAW = {
-    "circle": _circle,
-    "triangle": _triangle,
-    "star": _star,
-    "rings": _rings,
-    "rays": _rays,
-    "stripes": _stripes,
-    "waves": _waves,
-    "checker": _checker,
-    "dots": _dots,
+_DRAW = {  # sorted, as folders are: a class's label is the same however it is found
     "bricks": _bricks,
+    "checker": _checker,
+    "circle": _circle,
+    "dots": _dots,
+    "rays": _rays,
+    "rings": _rings,
+    "star": _star,
+    "stripes": _stripes,
+    "triangle": _triangle,
+    "waves": _waves,
 }
 CLASSES: tuple[str, ...] = tuple(_DRAW)
 
@@ -100,7 +103,7 @@ CLASSES: tuple[str, ...] = tuple(_DRAW)
 # Nothing below the mask knows the class: size, place, colours, light and noise cannot give it away.
 
 
-def draw_picture(label: int, rng: np.random.Generator) -> np.ndarray:
+def draw_picture(label: int, rng: Rng) -> Array:
     """A picture of class `label`, (height, width, 3) uint8 RGB, each side within `SIDES`."""
     height, width = (int(side) for side in rng.integers(SIDES[0], SIDES[1] + 1, size=2))
     x, y = _plane(height, width, rng)
@@ -113,7 +116,7 @@ def draw_picture(label: int, rng: np.random.Generator) -> np.ndarray:
     return _photograph(picture, rng)
 
 
-def _plane(height, width, rng):
+def _plane(height: int, width: int, rng: Rng) -> tuple[Array, Array]:
     """Coordinates x, y, each (height, width) float32: the object's own, its radius being 1."""
     short = min(height, width)
     radius = 0.5 * short * rng.uniform(0.7, 0.95)
@@ -130,7 +133,7 @@ def _plane(height, width, rng):
     return (x / depth).astype(np.float32), (y / depth).astype(np.float32)
 
 
-def _colours(rng):
+def _colours(rng: Rng) -> tuple[Array, Array]:
     """Two pairs of colours, (2, 3) float32 in 0..255 each: the object's and the background's.
 
     One pair is dark and one bright, by the toss of a coin, so the object always stands out.
@@ -140,20 +143,20 @@ def _colours(rng):
     return (dark, bright) if rng.random() < 0.5 else (bright, dark)
 
 
-def _colour_pair(rng, brightness):
+def _colour_pair(rng: Rng, brightness: float) -> Array:
     hues = rng.uniform(-90, 90, size=(2, 3)).astype(np.float32)
     hues -= (hues @ LUMA)[:, None]  # a colour's cast, which leaves its brightness alone
     return np.clip(brightness + rng.uniform(-15, 15, size=(2, 1)) + hues, 0, 255).astype(np.float32)
 
 
-def _surface(height, width, colours, rng):
+def _surface(height: int, width: int, colours: Array, rng: Rng) -> Array:
     """A surface that runs softly from one colour to the other, (height, width, 3) float32."""
     cells = rng.random((int(rng.integers(2, 6)), int(rng.integers(2, 6))), dtype=np.float32)
     blend = cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
     return colours[0] + blend * (colours[1] - colours[0])
 
 
-def _clutter(picture, colours, rng):
+def _clutter(picture: Array, colours: Array, rng: Rng) -> None:
     """Draw a few lines and blobs, near the background's own colours, onto it in place."""
     height, width = picture.shape[:2]
     for _ in range(rng.integers(2, 7)):
@@ -166,7 +169,7 @@ def _clutter(picture, colours, rng):
             cv2.ellipse(picture, start, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1)
 
 
-def _photograph(picture, rng):
+def _photograph(picture: Array, rng: Rng) -> Array:
     """What a camera adds: soft edges, light that falls off, grain. Float32 in, uint8 out."""
     height, width = picture.shape[:2]
     picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.6, 1.1))
@@ -217,7 +220,7 @@ def make_demo(
         os.rename(part, out)
 
 
-def _check(out, seed, train, val, workers):
+def _check(out: Path, seed: int, train: int, val: int, workers: int) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not an empty folder; remove it or name another")
     if seed < 0:
@@ -232,7 +235,7 @@ def _check(out, seed, train, val, workers):
         raise InputError(f"workers {workers}: is less than 1; give 1 or more")
 
 
-def _write_picture(folder, seed, split, label, number):
+def _write_picture(folder: Path, seed: int, split: str, label: int, number: int) -> None:
     stream = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), label, number))
     picture = draw_picture(label, np.random.Generator(np.random.Philox(stream)))
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)

@@ -74,7 +74,20 @@ def train(settings: Settings) -> Result:
         run = Run(settings, device, network,
                   SoftmaxCrossEntropy(settings.num_classes, settings.label_smoothing),
                   build.trainer(network, settings), train_data, val_data, log)
+        announce(run, train_set, val_set)
         return train_epochs(run)
+
+
+def announce(run: Run, train_set: RecordSet, val_set: RecordSet) -> None:
+    """The first lines of the log."""
+    settings, log = run.settings, run.log
+    log.info(f"{train_set.path}: {len(train_set)} records, {settings.num_classes} classes; "
+             f"{val_set.path}: {len(val_set)} records; data backend: opencv")
+    log.info(f"{settings.model} on {run.device}, {settings.dtype}: {settings.num_epochs} epochs of "
+             f"{settings.steps_per_epoch} updates of {settings.global_batch} samples, "
+             f"lr {settings.lr:g}, {settings.lr_mode}; run folder {log.folder}")
+    if settings.mode == "symbolic":
+        log.info("--mode symbolic: Gluon has no such mode, the run is hybrid")
 
 
 def train_epochs(run: Run) -> Result:

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# From a fresh clone to a trained network: bash scripts/quickstart.sh [--shuffle-labels] [--dir DIR]
+#
+# Makes .venv, draws a demo data set, packs it, trains ResNet-18-D on it with the paper's tricks
+# and evaluates it, all in DIR (demo in the clone by default). What an earlier run has finished is
+# not done again. --shuffle-labels deals the training labels out at random: what is learnt then
+# must be worth nothing on the held-out pictures.
+set -euo pipefail
+
+# shellcheck source=scripts/_venv.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/_venv.sh"
+
+usage="usage: bash scripts/quickstart.sh [--shuffle-labels] [--dir DIR]"
+dir=$clone/demo
+shuffle=()
+name=resnet18_v1d
+while (($#)); do
+    case $1 in
+        --shuffle-labels)
+            shuffle=(--shuffle-labels)
+            name=resnet18_v1d-shuffled-labels
+            ;;
+        --dir)
+            dir=$(realpath -m -- "${2:?"$usage"}")
+            shift
+            ;;
+        --help | -h)
+            echo "$usage"
+            exit 0
+            ;;
+        *)
+            echo "unknown argument $1; $usage" >&2
+            exit 2
+            ;;
+    esac
+    shift
+done
+pictures=$dir/pictures
+run=$dir/runs/$name
+
+make_venv "$clone/.venv" cpu
+mend_opencv "$clone/.venv"
+python=$clone/.venv/bin/python
+mkdir -p "$dir"
+
+step() { # MESSAGE: what is done now, in bold on a terminal
+    if [[ -t 1 ]]; then printf '\n\033[1m%s\033[0m\n' "$1"; else printf '\n%s\n' "$1"; fi
+}
+
+step "1. Pictures: $pictures"
+[[ -d $pictures ]] || "$python" -m gluon_tricks.data.demo "$pictures"
+
+step "2. RecordIO: $dir/train.rec, $dir/val.rec"
+for part in train val; do
+    classes=()
+    [[ $part == train ]] || classes=(--classes "$dir/train.classes.json")
+    # The classes are written last.
+    if [[ ! -f $dir/$part.classes.json ]]; then
+        rm -f "$dir/$part".{rec,idx,lst}
+        "$python" "$clone/scripts/im2rec.py" "$pictures/$part" "$dir/$part" "${classes[@]}"
+    fi
+done
+
+step "3. Training: $run"
+if ! grep -qs '"kind": "end"' "$run/log.jsonl"; then
+    # What an interrupted training left is kept, aside.
+    [[ ! -e $run ]] || mv "$run" "$run-unfinished-$(date +%Y%m%d-%H%M%S)"
+    "$python" "$clone/scripts/train_imagenet.py" --model resnet18_v1d --input-size 64 \
+        --rec-train "$dir/train.rec" --rec-val "$dir/val.rec" --save-dir "$run" \
+        --num-epochs 10 --lr 0.05 --lr-mode cosine --warmup-epochs 1 \
+        --label-smoothing --last-gamma --no-wd --log-interval 20 "${shuffle[@]}"
+fi
+
+step "4. Evaluation: $run/last.params"
+if [[ ! -s $run/evaluation.txt ]]; then
+    "$python" "$clone/scripts/evaluate.py" --model resnet18_v1d --input-size 64 \
+        --params "$run/last.params" --rec-val "$dir/val.rec" >"$run/evaluation.txt.part"
+    mv "$run/evaluation.txt.part" "$run/evaluation.txt"
+fi
+
+step "$(<"$run/evaluation.txt")"
+echo "run folder: $run"
+echo "curves:     $run/curves.png"
