@@ -4,7 +4,7 @@
 # Each step that may fail ends in `|| return`: bash ignores `set -e` inside a function whose
 # result its caller tests.
 
-clone=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
+clone=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd -P)
 
 # find_python: prints the path of a Python 3.11 that can make virtual environments.
 find_python() {
@@ -40,17 +40,17 @@ find_python() {
 make_venv() {
     local dir python
     dir=$(realpath -m -- "$1") || return
-    _is_installed "$dir" "$2" && return 0
+    is_installed "$dir" "$2" && return 0
     python=$(find_python) || return
     _require_libraries "$python" || return
-    _locked "$dir" _install "$dir" "$2" "$python"
+    locked "$dir" _install "$dir" "$2" "$python"
 }
 
 # mend_opencv DIR: where cv2 cannot load, as on a machine without libGL, puts the headless build,
 # which draws no windows and needs no such library, in its place. pip brings opencv-python back
 # with each install, gluoncv asks for it by name: call this after every make_venv.
 mend_opencv() {
-    _why_no_cv2 "$1" >/dev/null || _locked "$1" _replace_opencv "$1"
+    _why_no_cv2 "$1" >/dev/null || locked "$1" _replace_opencv "$1"
 }
 
 # The libraries that MXNet's wheel takes from the system and a small system lacks.
@@ -58,13 +58,13 @@ _require_libraries() { # PYTHON
     local missing=()
     "$1" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null || missing+=(libgomp1)
     "$1" -c 'import ctypes; ctypes.CDLL("libquadmath.so.0")' 2>/dev/null || missing+=(libquadmath0)
-    _require "by MXNet" "${missing[@]}"
+    require_packages "MXNet needs system libraries that are missing here" "${missing[@]}"
 }
 
-# _require WHAT-FOR PACKAGE...: names the Debian packages that are missing, none is fine; installs
-# them where it may, in a container that runs the tests.
-_require() {
-    local what_for=$1
+# require_packages WHY PACKAGE...: with packages to install, says why and how and returns 2; as root
+# in CI, installs them.
+require_packages() {
+    local why=$1
     shift
     (($#)) || return 0
     if ((EUID == 0)) && [[ ${CI:-} == true ]] && command -v apt-get >/dev/null; then
@@ -73,13 +73,13 @@ _require() {
             && DEBIAN_FRONTEND=noninteractive \
                 apt-get install -qq -y --no-install-recommends "$@" >/dev/null
     else
-        echo "missing, and needed $what_for; on Debian: apt-get install $*" >&2
+        echo "$why; on Debian: apt-get install $*" >&2
         return 2
     fi
 }
 
-# _locked DIR COMMAND...: runs the command while no other run works on DIR.
-_locked() {
+# locked DIR COMMAND...: runs the command while no other run works on DIR.
+locked() {
     local dir=$1
     shift
     mkdir -p -- "$dir" || return
@@ -89,7 +89,7 @@ _locked() {
     ) 9<"$dir"
 }
 
-_pip() { # DIR ARGUMENTS...
+pip_in() { # DIR ARGUMENTS...
     local dir=$1
     shift
     PIP_DISABLE_PIP_VERSION_CHECK=1 "$dir/bin/python" -m pip -q "$@"
@@ -102,17 +102,17 @@ _stamp() { # DIR EXTRAS
     sha256sum <"$clone/setup.py"
 }
 
-_is_installed() { # DIR EXTRAS
+is_installed() { # DIR EXTRAS
     [[ -x $1/bin/python && -f $1/gluon_tricks.stamp ]] \
         && [[ $(<"$1/gluon_tricks.stamp") == "$(_stamp "$1" "$2")" ]]
 }
 
 _install() { # DIR EXTRAS PYTHON
-    _is_installed "$1" "$2" && return 0 # by the run that held the lock
+    is_installed "$1" "$2" && return 0 # by the run that held the lock
     _make_bare "$1" "$3" || return
     echo "installing the pinned CPU stack into $1 (about 1 minute)"
     rm -f -- "$1/gluon_tricks.stamp" || return
-    if ! (cd -- "$clone" && _pip "$1" install -e ".[$2]"); then
+    if ! (cd -- "$clone" && pip_in "$1" install -e ".[$2]"); then
         echo "the install failed, see pip's message above; run this again to try once more" >&2
         return 1
     fi
@@ -135,7 +135,7 @@ _make_bare() { # DIR PYTHON
     fi
     echo "making a virtual environment in $1"
     touch -- "$unfinished" || return
-    find "$1" -mindepth 1 -maxdepth 1 ! -path "$unfinished" -exec rm -rf -- {} + || return
+    find "$1" -mindepth 1 -maxdepth 1 ! -name "${unfinished##*/}" -exec rm -rf -- {} + || return
     "$2" -m venv "$1" || return 1
 }
 
@@ -164,8 +164,8 @@ _replace_opencv() { # DIR
     if ((status == 3)); then
         headless=$(_headless_pin "$1") || return 1
         # Both go first: they own the same files, and pip skips a package that it finds listed.
-        _pip "$1" -q uninstall -y opencv-python opencv-python-headless || return 1
-        _pip "$1" install --no-deps "$headless" || return 1
+        pip_in "$1" -q uninstall -y opencv-python opencv-python-headless || return 1
+        pip_in "$1" install --no-deps "$headless" || return 1
         echo "opencv-python cannot load here ($reason): replaced by $headless"
         status=0
         reason=$(_why_no_cv2 "$1") || status=$?

@@ -67,7 +67,7 @@ if ! grep -qs '"kind": "end"' "$run/log.jsonl"; then
     [[ ! -e $run ]] || mv "$run" "$run-unfinished-$(date +%Y%m%d-%H%M%S)"
     "$python" "$clone/scripts/train_imagenet.py" --model resnet18_v1d --input-size 64 \
         --rec-train "$dir/train.rec" --rec-val "$dir/val.rec" --save-dir "$run" \
-        --num-epochs 10 --lr 0.05 --lr-mode cosine --warmup-epochs 1 \
+        --num-epochs 10 --lr 0.02 --lr-mode cosine --warmup-epochs 1 \
         --label-smoothing --last-gamma --no-wd --log-interval 20 "${shuffle[@]}"
 fi
 

@@ -13,21 +13,23 @@ has_horovod() { # DIR
     "$1/bin/python" -c 'import horovod.mxnet' 2>/dev/null
 }
 
-# Horovod comes as source only.
-require_compiler() { # DIR
-    local include missing=()
+# Horovod comes as source only. On a bare Debian, g++ also brings the libraries of MXNet.
+require_compiler() {
+    local python include missing=()
+    python=$(find_python) || return
     command -v g++ >/dev/null || missing+=(g++)
     command -v make >/dev/null || missing+=(make)
-    include=$("$1/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+    include=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])') \
+        || return
     [[ -f $include/Python.h ]] || missing+=(python3.11-dev)
-    _require "to build Horovod" "${missing[@]}"
+    require_packages "the tests build Horovod, which needs more than is here" "${missing[@]}"
 }
 
 install_horovod() { # DIR
     ! has_horovod "$1" || return 0
-    require_compiler "$1" || return
+    require_compiler || return
     echo "building Horovod for MXNet on the CPU (2 to 5 minutes, once)"
-    _pip "$1" install 'setuptools<70' wheel packaging 'cmake<4' || return 1
+    pip_in "$1" install 'setuptools<70' wheel packaging 'cmake<4' || return 1
     build_horovod "$1" || return 1
     # pip's cache may have held a wheel that was built for another framework.
     has_horovod "$1" || build_horovod "$1" --no-cache-dir || return 1
@@ -36,31 +38,38 @@ install_horovod() { # DIR
 
 # Without build isolation, since Horovod's CMake imports mxnet; through a link, since it cannot
 # find mxnet where the path has a space.
-build_horovod() { # DIR PIP-ARGUMENTS...
-    local dir=$1 work status=0
+build_horovod() ( # DIR PIP-ARGUMENTS...
+    dir=$1
     shift
-    work=$(mktemp -d) && ln -s -- "$dir" "$work/venv" || return
-    PATH=$work/venv/bin:$PATH \
+    work=$(mktemp -d) || exit
+    trap 'rm -rf -- "$work"' EXIT
+    ln -s -- "$dir" "$work/venv" || exit
+    # Without MAKEFLAGS it runs eight compilers, whatever the machine.
+    PATH=$work/venv/bin:$PATH MAKEFLAGS=${MAKEFLAGS:--j$(nproc)} \
         HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 \
         HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 HOROVOD_CPU_OPERATIONS=GLOO \
-        _pip "$work/venv" wheel --no-build-isolation --no-deps --wheel-dir "$work" "$@" \
-        horovod==0.28.1 \
-        && _pip "$dir" install --force-reinstall --no-deps "$work"/horovod-*.whl \
-        && _pip "$dir" install horovod || status=$?
-    rm -rf -- "$work"
-    return "$status"
-}
+        pip_in "$work/venv" wheel --no-build-isolation --no-deps --wheel-dir "$work" "$@" \
+        horovod==0.28.1 || exit
+    pip_in "$dir" install --force-reinstall --no-deps "$work"/horovod-*.whl || exit
+    pip_in "$dir" install horovod # what it depends on
+)
 
 venv=$(realpath -m -- "${GLUON_TRICKS_TEST_VENV:-$clone/.venv-test}")
-if [[ ${1:-} == --slow ]]; then
-    shift
-    set -- -m "" "$@" # undoes the `-m 'not slow'` of pyproject.toml
-fi
+arguments=()
+for argument; do
+    case $argument in
+        --slow) arguments+=(-m "") ;; # undoes the `-m 'not slow'` of pyproject.toml
+        *) arguments+=("$argument") ;;
+    esac
+done
 
-make_venv "$venv" cpu,test
-_locked "$venv" install_horovod "$venv"
+if ! is_installed "$venv" cpu,test || ! has_horovod "$venv"; then
+    has_horovod "$venv" || require_compiler # said now, not after the install
+    make_venv "$venv" cpu,test
+    locked "$venv" install_horovod "$venv"
+fi
 mend_opencv "$venv"
 
 cd -- "$clone"
 export PATH="$venv/bin:$PATH" # for tests that start horovodrun or python by name
-exec python -m pytest "$@"
+exec python -m pytest "${arguments[@]}"

@@ -56,10 +56,12 @@ def network(settings: Settings) -> HybridBlock:
 
 def initialize(net: HybridBlock, settings: Settings, where: mx.Context) -> None:
     """Xavier, uniform in +-sqrt(6 / (d_in + d_out)); biases 0, BatchNorm 1 and 0 (section 2.1)."""
+    size = settings.input_size
+    # GluonCV's networks leave shapes open. Infer them: a forward pass would have oneDNN reorder
+    # the weights in the background, which races with whatever reads them next.
+    net.infer_shape(mx.nd.zeros((1, 3, size, size), dtype=settings.dtype))
     mx.random.seed(settings.seed % 2**31)
     net.initialize(mx.init.Xavier(), ctx=where)
-    size = settings.input_size
-    net(mx.nd.zeros((1, 3, size, size), ctx=where, dtype=settings.dtype))  # GluonCV's are deferred
     if settings.mode != "imperative":
         net.hybridize(static_alloc=True, static_shape=True)
 

@@ -1,9 +1,11 @@
 """Exact evaluation: every record counted once, whatever the batch size."""
 
+import ctypes
 import dataclasses
 from pathlib import Path
 
 import mxnet as mx
+from mxnet.base import _LIB, check_call
 from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.config import Settings
@@ -29,10 +31,23 @@ def evaluate(network: HybridBlock, loader: RecordLoader, *, classes: int, device
         logits = network(mx.nd.array(batch.images, ctx=device, dtype=dtype))
         tally.update(loss(logits, labels), logits, labels)
     scores = tally.scores()
+    restore_layout(network)
     if scores.count != loader.order.records:
         raise RunFault(f"evaluation counted {scores.count} samples of {loader.order.records} "
                        "records: please report this with the command you ran")
     return scores
+
+
+def restore_layout(network: HybridBlock) -> None:
+    """Put the weights back into the plain layout after a forward pass in predict mode.
+
+    On the CPU oneDNN then leaves them in a layout of its own and puts them back amid the next
+    training steps, whose last bits depend on when. Asking for an array's address does it now.
+    """
+    address = ctypes.c_void_p()
+    for parameter in network.collect_params().values():
+        for array in parameter.list_data():
+            check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)))
 
 
 def evaluate_file(settings: Settings, params: Path) -> Scores:

@@ -1,0 +1,68 @@
+"""`bash scripts/quickstart.sh` on a fresh copy of the clone, with an environment of its own."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OURS = ("gluon_tricks", "scripts", "setup.py", "pyproject.toml", "README.md")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fresh clone")
+    for name in OURS:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    return folder
+
+
+def quickstart(clone, *arguments):
+    done = subprocess.run(["bash", str(clone / "scripts" / "quickstart.sh"), *arguments],
+                          cwd=clone, capture_output=True, text=True, timeout=2400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def top1(output):
+    return float(re.search(r"^top-1 ([\d.]+)%.* 500 pictures$", output, re.M)[1])
+
+
+def changes(run):
+    return {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+
+
+def test_quickstart_learns_the_demo_and_then_skips_what_is_done(clone):
+    first = quickstart(clone)
+    run = clone / "demo" / "runs" / "resnet18_v1d"
+    assert top1(first) >= 90
+    assert f"run folder: {run}" in first
+    assert cv2.imread(str(run / "curves.png")) is not None
+    config = json.loads((run / "config.json").read_text())
+    assert (config["lr_mode"], config["warmup_epochs"], config["label_smoothing"],
+            config["last_gamma"], config["no_wd"]) == ("cosine", 1, 0.1, True, True)
+
+    before = changes(run)
+    assert top1(quickstart(clone)) == top1(first)
+    assert changes(run) == before
+
+
+def test_shuffled_labels_teach_nothing(clone):
+    assert top1(quickstart(clone, "--shuffle-labels")) < 20
+
+
+def test_unknown_argument(clone):
+    done = subprocess.run(["bash", str(clone / "scripts" / "quickstart.sh"), "--fast"],
+                          capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("unknown argument --fast; usage:")

@@ -1,0 +1,74 @@
+"""Real pictures from file to trained network."""
+
+import json
+import re
+import zipfile
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gluon_tricks.config import Settings
+from gluon_tricks.data.record import RecordSet
+from gluon_tricks.engine import build
+
+
+@pytest.fixture(scope="module")
+def unpack(real_data, tmp_path_factory):
+    def run(name):
+        archive = real_data / name
+        assert archive.is_file(), f"{archive} is missing"
+        folder = tmp_path_factory.mktemp(archive.stem)
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(folder)
+        return folder
+    return run
+
+
+def test_imagenet_pictures_pack_verify_and_train_a_step(unpack, script):
+    folder = unpack("imagenet-samples-300.zip")
+    packed = script("im2rec", folder / "imagenet-samples", folder / "samples", "--pass-through")
+    assert packed.returncode == 0, packed.stderr
+    verified = script("im2rec", "--verify", folder / "samples")
+    assert verified.stdout == (f"{folder}/samples.rec: 300 records, 300 classes, labels 0 to 299, "
+                               "0 damaged\n"), verified.stdout
+    assert verified.returncode == 0
+
+    settings = Settings(model="resnet50_v1d", batch_size=8, lr=0.01).settled(300, 300)
+    network = build.network(settings)
+    build.initialize(network, settings, mx.cpu())
+    trainer = build.trainer(network, settings)
+    before = network.fc.weight.data().asnumpy()
+    with RecordSet(folder / "samples.rec") as records, \
+            build.train_loader(settings, records) as loader:
+        batches = loader.epoch(0)
+        batch = next(batches)
+        batches.close()
+    assert batch.images.shape == (8, 3, 224, 224)
+    with mx.autograd.record():
+        logits = network(mx.nd.array(batch.images))
+        loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(logits, mx.nd.array(batch.labels))
+    loss.backward()
+    trainer.step(8)
+    assert np.isfinite(loss.asnumpy()).all()
+    after = network.fc.weight.data().asnumpy()
+    assert np.isfinite(after).all()
+    assert not np.array_equal(before, after)
+
+
+@pytest.mark.slow
+def test_an_epoch_of_cifar10_reaches_forty_percent(unpack, script):
+    folder = unpack("cifar10-jpeg.zip")
+    for part, more in (("train", ()), ("val", ("--classes", folder / "train.classes.json"))):
+        packed = script("im2rec", folder / "cifar10" / part, folder / part, "--pass-through", *more)
+        assert packed.returncode == 0, packed.stderr
+    trained = script(
+        "train_imagenet", "--model", "cifar_resnet20_v1", "--input-size", 32, "--crop", "pad",
+        "--rec-train", folder / "train.rec", "--rec-val", folder / "val.rec", "--batch-size", 128,
+        "--num-epochs", 1, "--lr", 0.1, "--lr-mode", "cosine", "--save-dir", folder / "run",
+        timeout=2400)
+    assert trained.returncode == 0, trained.stderr
+    assert re.search(r"top-5 [\d.]+% on 5000 pictures", trained.stdout)
+    last = json.loads((folder / "run" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["kind"] == "end"
+    assert last["top1"] > 0.40

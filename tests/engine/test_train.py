@@ -1,0 +1,148 @@
+"""A whole run of a few updates, in this process."""
+
+import json
+import re
+
+import cv2
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gluon_tricks.config import Settings
+from gluon_tricks.data.record import RecordWriter
+from gluon_tricks.engine.train import train, update_seed
+from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.optim.schedule import lr_at
+
+
+@pytest.fixture
+def settings(tmp_path, jpeg):
+    """A run of two epochs of five updates on 21 noise pictures of three classes."""
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 21), ("val", 7)):
+        with RecordWriter(tmp_path / name) as writer:
+            for key in range(count):
+                writer.write(key, key % 3, jpeg(rng.integers(0, 256, (40, 50, 3), np.uint8)))
+
+    def make(**changes) -> Settings:
+        values = {"model": "resnet18_v1", "rec_train": str(tmp_path / "train.rec"),
+                  "rec_val": str(tmp_path / "val.rec"), "input_size": 32, "batch_size": 4,
+                  "num_epochs": 2, "lr": 0.01, "log_interval": 2, "num_data_workers": 2,
+                  "lr_mode": "cosine", "warmup_epochs": 1, "save_dir": str(tmp_path / "run")}
+        return Settings(**{**values, **changes})
+    return make
+
+
+def lines(folder, kind):
+    every = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line for line in every if line["kind"] == kind]
+
+
+def parameters(path):
+    return {name: array.asnumpy() for name, array in mx.nd.load(str(path)).items()}
+
+
+def test_a_run_leaves_its_folder_complete(settings):
+    result = train(settings())
+    folder = result.folder
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["num_classes"], config["num_training_samples"]) == (3, 21)
+    assert (config["color_jitter"], config["pca_noise"], config["crop_area"]) == (0.4, 0.1,
+                                                                                  [0.08, 1])
+    assert config["derived"] == {"global_batch": 4, "steps_per_epoch": 5, "updates": 10}
+    assert cv2.imread(str(folder / "curves.png")).shape == (700, 1000, 3)
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "log.jsonl", "train.log", "curves.png", "best.params", "last.params"}
+    epochs = lines(folder, "epoch")
+    assert [line["val_count"] for line in epochs] == [7, 7]
+    assert result.last.top1 == epochs[1]["val_top1"]
+    assert result.best.top1 == max(line["val_top1"] for line in epochs)
+    assert lines(folder, "end")[0]["top1"] == result.last.top1
+
+
+def test_the_logged_learning_rate_is_the_schedule_s(settings):
+    folder = train(settings(log_interval=1)).folder
+    logged = [(line["update"], line["lr"]) for line in lines(folder, "step")]
+    assert logged == [(update, lr_at(update, base_lr=0.01, updates=10, warmup_updates=5,
+                                     decay="cosine")) for update in range(10)]
+    assert logged[0][1] == pytest.approx(0.002)
+    assert logged[5][1] == pytest.approx(0.01)
+
+
+def test_train_log_keeps_gluoncv_s_line_format(settings):
+    text = (train(settings()).folder / "train.log").read_text()
+    number = r"[\d.]+"
+    assert len(re.findall(rf"^Epoch\[\d\] Batch \[\d\]\tSpeed: {number} samples/sec\t"
+                          rf"accuracy={number}\tlr={number}$", text, re.M)) == 4
+    for line in (rf"\[Epoch 1\] training: accuracy={number}",
+                 rf"\[Epoch 1\] speed: \d+ samples/sec\ttime cost: {number}",
+                 rf"\[Epoch 1\] validation: err-top1={number} err-top5={number}"):
+        assert re.search(f"^{line}$", text, re.M), line
+
+
+def test_the_same_seed_gives_the_same_bits_on_any_number_of_workers(settings, tmp_path):
+    first = train(settings(dropout=0.5, save_dir=str(tmp_path / "a"), num_data_workers=1))
+    again = train(settings(dropout=0.5, save_dir=str(tmp_path / "b"), num_data_workers=3))
+    other = train(settings(dropout=0.5, save_dir=str(tmp_path / "c"), seed=1))
+    a, b, c = (parameters(run.folder / "last.params") for run in (first, again, other))
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+    assert not np.array_equal(a["output.weight"], c["output.weight"])
+
+
+def test_best_parameters_are_those_of_the_best_epoch(settings, monkeypatch):
+    from gluon_tricks.engine import train as module
+    from gluon_tricks.engine.metrics import Scores
+
+    tops = iter((0.1, 0.7, 0.7, 0.3))
+    kept = {}
+
+    def scored(network, *_, **__):
+        top1 = next(tops)
+        kept[len(kept)] = network.output_bias()
+        return Scores(7, 1.0, top1, 1.0, 0, 7)
+
+    def build_network(settings):
+        network = original(settings)
+        network.output_bias = lambda: network.fc.bias.data().asnumpy()
+        return network
+
+    original = module.build.network
+    monkeypatch.setattr(module.build, "network", build_network)
+    monkeypatch.setattr(module, "evaluate", scored)
+    result = train(settings(num_epochs=4))
+    assert (result.best_epoch, result.best.top1, result.last.top1) == (1, 0.7, 0.3)
+    assert np.array_equal(parameters(result.folder / "best.params")["output.bias"], kept[1])
+    assert np.array_equal(parameters(result.folder / "last.params")["output.bias"], kept[3])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(settings):
+    with pytest.raises(RunFault, match=r"update \d, lr .*lower --lr.*no epoch was finished"):
+        train(settings(lr=1e30, warmup_epochs=0, lr_mode="constant"))
+
+
+def test_a_folder_with_files_is_not_written_over(settings, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").write_text("kept")
+    with pytest.raises(InputError, match="is not empty"):
+        train(settings())
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["precious"]
+
+
+def test_run_folders_are_numbered_where_none_is_named(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "resnet18_v1-7").mkdir(parents=True)
+    (tmp_path / "runs" / "resnet18_v1-x").mkdir()
+    assert str(train(settings(save_dir=None, num_epochs=1)).folder) == "runs/resnet18_v1-8"
+
+
+def test_shuffled_labels_train_on_other_labels(settings, tmp_path):
+    plain = train(settings(save_dir=str(tmp_path / "a"), num_epochs=1))
+    shuffled = train(settings(save_dir=str(tmp_path / "b"), num_epochs=1, shuffle_labels=True))
+    a, b = (lines(run.folder, "epoch")[0]["train_loss"] for run in (plain, shuffled))
+    assert a != b
+
+
+def test_seeds_of_updates_do_not_repeat_for_neighbouring_seeds():
+    seeds = [update_seed(seed, update) for seed in range(8) for update in range(500)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**31 for seed in seeds)

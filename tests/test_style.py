@@ -1,0 +1,39 @@
+"""What every file of the project keeps."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted(path for folder in ("gluon_tricks", "scripts") for path in
+               (ROOT / folder).rglob("*.py"))
+
+
+def test_ruff_has_nothing_to_say():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", str(ROOT)],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+# config, models, ... may import what stands behind them: data flows one way, see the README.
+ALLOWED = {
+    "errors": set(), "cli": {"errors"}, "config": {"errors"}, "loss": set(),
+    "models": {"errors", "models"}, "augment": {"augment"},
+    "data": {"errors", "data", "augment", "cli"}, "optim": {"optim"},
+    "engine": {"errors", "config", "models", "data", "loss", "optim", "engine"},
+}
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.is_relative_to(
+    ROOT / "gluon_tricks") and path.name != "__init__.py"], ids=lambda path: path.stem)
+def test_imports_point_one_way(path):
+    room = path.relative_to(ROOT / "gluon_tricks").parts[0].removesuffix(".py")
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gluon_tricks"):
+            parts = node.module.split(".")
+            imported |= {parts[1]} if len(parts) > 1 else {name.name for name in node.names}
+    assert imported <= ALLOWED[room], imported - ALLOWED[room]
