@@ -32,7 +32,7 @@ def build_parser() -> cli.Parser:
     pack.add_argument("--pass-through", action="store_true", help="store the files as they are")
     pack.add_argument("--skip-damaged", action="store_true", help="leave out, and list, files that "
                       "are no whole pictures (default: stop at the first)")
-    pack.add_argument("--seed", type=int, default=0, help="of the order (default: 0)")
+    pack.add_argument("--seed", type=int, help="of the order (default: 0)")
     pack.add_argument("--no-shuffle", action="store_true", help="keep the sorted order")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads (default: one "
                         "a core)")
@@ -43,8 +43,9 @@ def check(flags: argparse.Namespace) -> None:
     """Raise InputError for flags that do not go together."""
     packing = {"--root": flags.root, "--classes": flags.classes, "--resize": flags.resize,
                "--quality": flags.quality, "--pass-through": flags.pass_through,
-               "--skip-damaged": flags.skip_damaged, "--no-shuffle": flags.no_shuffle}
-    given = [flag for flag, value in packing.items() if value]
+               "--skip-damaged": flags.skip_damaged, "--no-shuffle": flags.no_shuffle,
+               "--seed": flags.seed}
+    given = [flag for flag, value in packing.items() if value not in (None, False)]
     mode = "--verify" if flags.verify else "--reindex"
     if flags.verify and flags.reindex:
         raise InputError("--verify and --reindex: give one at a time")
@@ -54,8 +55,12 @@ def check(flags: argparse.Namespace) -> None:
         raise InputError("give both FOLDER and PREFIX (or --verify PREFIX)")
     if flags.pass_through and (flags.resize or flags.quality):
         raise InputError("--pass-through stores files as they are: leave out --resize, --quality")
-    if flags.workers < 1 or flags.seed < 0 or (flags.resize or 1) < 1:
-        raise InputError("--workers and --resize must be at least 1, --seed at least 0")
+    if flags.no_shuffle and flags.seed is not None:
+        raise InputError("--seed has no meaning with --no-shuffle: leave one of them out")
+    if flags.workers < 1 or not (flags.resize is None or flags.resize >= 1):
+        raise InputError("--workers and --resize must be at least 1")
+    if not 0 <= (flags.seed or 0) < 2**64:
+        raise InputError(f"--seed {flags.seed}: must be from 0 to 2^64 - 1")
     if flags.quality is not None and not 1 <= flags.quality <= 100:
         raise InputError(f"--quality {flags.quality}: must be from 1 to 100")
 
@@ -64,7 +69,7 @@ def pack(flags: argparse.Namespace, progress) -> None:
     from gluon_tricks.data import pack, record  # late: so is OpenCV
 
     classes = record.read_classes(flags.classes) if flags.classes else None
-    seed = None if flags.no_shuffle else flags.seed
+    seed = None if flags.no_shuffle else flags.seed or 0
     if flags.source.suffix == ".lst":
         listing = pack.list_lst(flags.source, flags.root, classes, seed)
     elif flags.root:
@@ -97,7 +102,7 @@ def verify(prefix: Path, workers: int, progress) -> int:
 
 
 def main() -> int | None:
-    flags = build_parser().parse_args()
+    flags = build_parser().parse_intermixed_args()
     check(flags)
     from tqdm import tqdm
 

@@ -54,9 +54,9 @@ step "2. RecordIO: $dir/train.rec, $dir/val.rec"
 for part in train val; do
     classes=()
     [[ $part == train ]] || classes=(--classes "$dir/train.classes.json")
-    # The classes are written last.
-    if [[ ! -f $dir/$part.classes.json ]]; then
-        rm -f "$dir/$part".{rec,idx,lst}
+    # The .idx appears last.
+    if [[ ! -f $dir/$part.idx ]]; then
+        rm -f "$dir/$part".{rec,lst,classes.json}
         "$python" "$clone/scripts/im2rec.py" "$pictures/$part" "$dir/$part" "${classes[@]}"
     fi
 done

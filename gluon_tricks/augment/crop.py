@@ -80,8 +80,8 @@ def pad_crop(image: np.ndarray, window: Window) -> np.ndarray:
     height, width = image.shape[:2]
     out = np.zeros((window.height, window.width, *image.shape[2:]), image.dtype)
     top, left = max(window.top, 0), max(window.left, 0)
-    bottom = min(window.top + window.height, height)
-    right = min(window.left + window.width, width)
+    bottom = max(min(window.top + window.height, height), top)
+    right = max(min(window.left + window.width, width), left)
     out[top - window.top:bottom - window.top, left - window.left:right - window.left] = \
         image[top:bottom, left:right]
     return out

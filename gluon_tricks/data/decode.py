@@ -19,11 +19,13 @@ def decode(picture: bytes) -> np.ndarray:
 
 
 def decode_whole(picture: bytes) -> np.ndarray:
-    """As `decode`, but raises ValueError for a JPEG that stops before its end, too.
+    """As `decode`, but raises ValueError for a JPEG or PNG that stops before its end, too.
 
-    Decoders fill what is missing of a JPEG with grey and go on.
+    Decoders fill what is missing of a JPEG with grey and go on; for a PNG they grumble on stderr.
+    Other bytes may follow the end.
     """
-    image = decode(picture)
-    if picture[:2] == b"\xff\xd8" and b"\xff\xd9" not in picture[-1024:]:
+    if picture[:2] == b"\xff\xd8" and picture.rfind(b"\xff\xd9") < picture.rfind(b"\xff\xda"):
         raise ValueError("its JPEG is cut short")
-    return image
+    if picture[:4] == b"\x89PNG" and b"IEND" not in picture:
+        raise ValueError("its PNG is cut short")
+    return decode(picture)

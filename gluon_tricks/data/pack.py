@@ -1,5 +1,6 @@
 """Pictures in folders, or in a .lst, to PREFIX.rec, .idx, .lst and .classes.json."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 
 from gluon_tricks.data.decode import decode_whole
-from gluon_tricks.data.record import RecordWriter, write_classes
+from gluon_tricks.data.record import MAX_LABEL, RecordWriter, write_classes
 from gluon_tricks.data.threads import ordered_map
 from gluon_tricks.errors import InputError
 
@@ -64,6 +65,9 @@ def list_folder(folder: Path, classes: list[str] | None = None, seed: int | None
     files = [(label_of[name], path.relative_to(folder).as_posix())
              for name in found for path in sorted((folder / name).rglob("*"))
              if path.suffix.lower() in SUFFIXES and path.is_file()]
+    for _, name in files:
+        if not name.isprintable():
+            raise InputError(f"{folder}: the name {name!r} cannot stand in a .lst: rename it")
     if not files:
         raise InputError(f"{folder} holds no pictures ({', '.join(SUFFIXES)}) in its class folders")
     order = range(len(files)) if seed is None else \
@@ -90,7 +94,8 @@ def list_lst(path: Path, root: Path | None = None, classes: list[str] | None = N
         fields = line.split("\t")
         try:
             key, label, name = int(fields[0]), float(fields[1]), fields[2]
-            if len(fields) != 3 or key < 0 or label < 0 or label % 1:
+            whole = 0 <= key < 1 << 63 and 0 <= label < MAX_LABEL and label % 1 == 0
+            if len(fields) != 3 or not whole:
                 raise ValueError
         except (ValueError, IndexError):
             raise InputError(f"{path}, line {number}: needs a key, one label (whole number from "
@@ -123,6 +128,8 @@ def encode(path: Path, encoding: Encoding) -> bytes:
         # An area mean where it shrinks: bilinear would alias for good.
         image = cv2.resize(image, (max(1, round(width * scale)), max(1, round(height * scale))),
                            interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    if max(image.shape) > 65500:
+        raise ValueError(f"a side of {max(image.shape)} pixels is too long for a JPEG: --resize")
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
                         [cv2.IMWRITE_JPEG_QUALITY, encoding.quality])[1].tobytes()
 
@@ -134,8 +141,8 @@ def pack(listing: Listing, prefix: Path, encoding: Encoding, *, workers: int,
     Raises InputError where one of the four is there already, or, unless `skip_damaged`, at the
     first file that is no whole picture; then nothing is written.
     """
-    lst, classes = Path(f"{prefix}.lst"), Path(f"{prefix}.classes.json")
-    for path in (lst, classes):
+    beside = lst, classes = Path(f"{prefix}.lst"), Path(f"{prefix}.classes.json")
+    for path in beside:
         if path.exists():
             raise InputError(f"{path} is there already: remove it or choose another prefix")
 
@@ -145,10 +152,9 @@ def pack(listing: Listing, prefix: Path, encoding: Encoding, *, workers: int,
         except (ValueError, OSError) as error:
             return f"{listing.root / picture.path}: {getattr(error, 'strerror', None) or error}"
 
-    damaged = []
-    with RecordWriter(prefix) as writer:
-        written = []
-        results = ordered_map(load, listing.pictures, workers)
+    damaged, written = [], []
+    with (RecordWriter(prefix) as writer,
+          contextlib.closing(ordered_map(load, listing.pictures, workers)) as results):
         for picture, data in zip(listing.pictures, progress(results), strict=True):
             if isinstance(data, str):
                 damaged.append(data)
@@ -159,7 +165,12 @@ def pack(listing: Listing, prefix: Path, encoding: Encoding, *, workers: int,
             written.append(picture)
         if not written:
             raise InputError(f"{listing.root}: all {len(damaged)} pictures are damaged")
-    lst.write_text("".join(f"{picture.key}\t{picture.label:f}\t{picture.path}\n"
-                           for picture in written))
-    write_classes(classes, listing.classes)
+        try:
+            lst.write_text("".join(f"{picture.key}\t{picture.label:f}\t{picture.path}\n"
+                                   for picture in written))
+            write_classes(classes, listing.classes)
+        except BaseException:  # the writer removes its own
+            for path in beside:
+                path.unlink(missing_ok=True)
+            raise
     return damaged

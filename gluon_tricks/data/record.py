@@ -30,6 +30,7 @@ _HEADER = struct.Struct("<IfQQ")
 _START = np.dtype([("magic", "<u4"), ("kind_and_length", "<u4"), ("flag", "<u4"),
                    ("label", "<f4"), ("id", "<u8"), ("id2", "<u8"), ("first_label", "<f4")])
 _MAX_LENGTH = 1 << 29
+MAX_LABEL = 1 << 24  # whole numbers below it are exact in float32
 
 
 def frame(payload: bytes) -> bytes:
@@ -67,11 +68,12 @@ def read_frame(file: int, offset: int) -> tuple[bytes, int]:
         kind, length = word >> 29, word & (_MAX_LENGTH - 1)
         if kind not in ((2, 3) if parts else (0, 1)):
             raise ValueError("a part of a record is missing here")
-        part = os.pread(file, length, offset + 8)
-        if len(part) < length:
-            raise ValueError(f"the file ends {length - len(part)} bytes before the record does")
-        parts.append(part)
-        offset += 8 + length + -length % 4
+        padded = length + -length % 4
+        part = os.pread(file, padded, offset + 8)
+        if len(part) < padded:
+            raise ValueError(f"the file ends {padded - len(part)} bytes before the record does")
+        parts.append(part[:length])
+        offset += 8 + len(part)
         if kind in (0, 3):
             return _MAGIC_BYTES.join(parts), offset
 
@@ -156,6 +158,8 @@ def read_index(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     if len(numbers) % 2:
         raise InputError(f"{path} ends in the middle of a line: rebuild it with "
                          "scripts/im2rec.py --reindex")
+    if len(numbers) == 0:
+        raise InputError(f"{path} lists no records: pack some pictures with scripts/im2rec.py")
     return numbers[0::2], numbers[1::2]
 
 
@@ -204,8 +208,6 @@ class RecordSet:
             raise InputError(f"{self.path} is missing: give the path of a .rec file "
                              "(scripts/im2rec.py writes one)")
         self.keys, self.offsets = read_index(self._idx)
-        if len(self) == 0:
-            raise InputError(f"{self._idx} lists no records: {self.path} holds nothing to read")
         self._file = os.open(self.path, os.O_RDONLY)
         try:
             starts = self._read_starts()
@@ -225,7 +227,9 @@ class RecordSet:
         self.close()
 
     def close(self) -> None:
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
     def name(self, index: int) -> str:
         """How messages call a record."""
@@ -259,6 +263,8 @@ class RecordSet:
 
         if self.offsets.min() < 0:
             raise self._mismatch(int(self.offsets.argmin()), "the offset is negative")
+        if self.offsets.max() >= 1 << 62:  # more than the system takes
+            raise self._mismatch(int(self.offsets.argmax()), "no file is so long")
         chunks = np.array_split(self.offsets, -(-len(self) // 4096))
         with ThreadPoolExecutor(8) as pool:  # a cold disk answers several at once
             return np.frombuffer(b"".join(pool.map(read, chunks)), _START)
@@ -279,8 +285,10 @@ class RecordSet:
         ends = self.offsets + 8 + length + -length % 4
         order = np.argsort(self.offsets)
         for index in np.flatnonzero(inside & (starts["kind_and_length"] >> 29 != 0)):
-            with contextlib.suppress(ValueError):  # truncated: its first part's end serves
+            try:
                 ends[index] = read_frame(self._file, int(self.offsets[index]))[1]
+            except ValueError:  # its further parts are missing
+                ends[index] = size + 1
         last = order[-1]
         if not inside.all() or ends[last] > size:
             raise InputError(f"{self.path} is truncated: {self._idx} promises "
@@ -295,7 +303,8 @@ class RecordSet:
 
     def _check_labels(self, starts: np.ndarray) -> np.ndarray:
         labels = np.where(starts["flag"] == 1, starts["first_label"], starts["label"])
-        wrong = np.flatnonzero((starts["flag"] > 1) | ~(labels >= 0) | (labels % 1 != 0))
+        wrong = np.flatnonzero((starts["flag"] > 1) | ~((labels >= 0) & (labels < MAX_LABEL))
+                               | (np.floor(labels) != labels))
         if len(wrong):
             index = wrong[0]
             found = (f"{starts['flag'][index]} labels" if starts["flag"][index] > 1
@@ -314,6 +323,8 @@ def read_classes(path: str | Path) -> list[str]:
     """Raises InputError where the file is missing or not what `write_classes` writes."""
     try:
         classes = json.loads(Path(path).read_text())["classes"]
+        if not isinstance(classes, list):
+            raise TypeError
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: scripts/im2rec.py writes it beside the .rec "
                          "of the training set") from error

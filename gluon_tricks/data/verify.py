@@ -1,5 +1,7 @@
 """Reading a .rec back, record by record: what is damaged, and the .idx rebuilt."""
 
+import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -64,21 +66,31 @@ def verify(prefix: Path, *, workers: int,
                 decode_whole(sample.picture)
             except (ValueError, OSError) as error:
                 return str(error)
-            return int(sample.label), behind - offset
+            return int(sample.label), behind
 
-        report, labels, covered = Report(len(keys)), set(), 0
-        results = progress(ordered_map(check, offsets, workers))
-        for key, offset, result in zip(keys, offsets, results, strict=True):
-            if isinstance(result, str):
-                report.damaged.append(Damage(key, offset, result))
-            else:
-                labels.add(result[0])
-                covered += result[1]
+        report, labels, ends = Report(len(keys)), set(), {}
+        with contextlib.closing(ordered_map(check, offsets, workers)) as results:
+            for key, offset, result in zip(keys, offsets, progress(results), strict=True):
+                if isinstance(result, str):
+                    report.damaged.append(Damage(key, offset, result))
+                else:
+                    labels.add(result[0])
+                    ends[offset] = result[1]
+        report.damaged += _overlaps(dict(zip(offsets, keys, strict=True)), ends)
         if not report.damaged:
-            report.unlisted = os.fstat(file).st_size - covered
+            listed = sum(end - start for start, end in ends.items())
+            report.unlisted = os.fstat(file).st_size - listed
     if labels:
         report.classes, report.labels = len(labels), (min(labels), max(labels))
     return report
+
+
+def _overlaps(key_at: dict[int, int], ends: dict[int, int]) -> list[Damage]:
+    """Records whose length reaches into the next one; ends by their starts."""
+    starts = sorted(ends)
+    return [Damage(key_at[start], start, "its length reaches into the next record")
+            for start, following in itertools.pairwise(starts)
+            if ends[start] > following]
 
 
 def _check_label(label: float, classes: int | None) -> None:
