@@ -1,5 +1,7 @@
 """gluon_tricks: image classifiers in MXNet Gluon with every trick of arXiv 1812.01187."""
 
+from __future__ import annotations  # so that an older Python gets as far as our message
+
 import sys
 from importlib import metadata
 

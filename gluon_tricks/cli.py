@@ -4,6 +4,7 @@ Exit codes: 0 done, 2 wrong input, 130 Ctrl-C, 143 SIGTERM, 1 any other fault.
 """
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -35,6 +36,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code, message = main() or 0, None
+        sys.stdout.flush()  # a closed pipe shows here, not when Python shuts down
     except InputError as error:
         code, message = 2, str(error)
     except KeyboardInterrupt:
@@ -42,7 +44,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except Terminated:
         code, message = 143, "stopped by SIGTERM"
     except BrokenPipeError:  # the reader of our output (`| head`) left; nothing is wrong
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code, message = 1, None
     except (OSError, RunFault) as error:  # a full disk, a folder without write access
         code, message = 1, str(error)

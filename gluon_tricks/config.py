@@ -15,6 +15,7 @@ from typing import Any
 
 from gluon_tricks.errors import InputError
 
+RUN_FILES = ("config.json", "log.jsonl", "curves.png", "best.params", "last.params")
 IMAGENET_TRAIN, IMAGENET_CLASSES = 1_281_167, 1000  # what a dry run assumes
 
 
@@ -212,7 +213,8 @@ def _rules(s: Settings) -> Iterator[tuple[bool, str]]:
     yield (s.crop == "pad" and s.crop_area is not None,
            "--crop-area has no meaning with --crop pad: leave one of them out")
     for flag, values in (("--rgb-mean", s.rgb_mean), ("--rgb-std", s.rgb_std)):
-        yield len(values) != 3, f"{flag} {values}: needs three numbers, for R, G and B"
+        yield (len(values) != 3 or not all(map(math.isfinite, values)),
+               f"{flag} {values}: needs three numbers, for R, G and B")
     yield min(s.rgb_std, default=1) <= 0, f"--rgb-std {s.rgb_std}: must be above 0"
     yield (s.num_training_samples is not None and s.num_training_samples < s.global_batch,
            f"the training set has {s.num_training_samples} records, fewer than one global batch of "
@@ -221,13 +223,16 @@ def _rules(s: Settings) -> Iterator[tuple[bool, str]]:
            f"--warmup-epochs {s.warmup_epochs} is more than --num-epochs {s.num_epochs}")
     yield (s.warmup_lr > 0 and s.warmup_epochs == 0,
            "--warmup-lr has no meaning without --warmup-epochs: give both or none")
+    yield (min(s.lr_decay_epoch, default=0) < 0,
+           f"--lr-decay-epoch {s.lr_decay_epoch}: epochs count from 0")
     yield (s.lr_mode != "step" and s.lr_decay_period > 0,
            f"--lr-decay-period has no meaning with --lr-mode {s.lr_mode}: leave one of them out")
     yield (s.dtype == "float16" and s.num_gpus == 0,
            "--dtype float16 needs a GPU: MXNet's CPU build has no FP16 convolution; "
            "add --num-gpus or take float32")
-    yield ("/" in s.logging_file or not s.logging_file,
-           f"--logging-file {s.logging_file!r}: a name without folders, it lies in the run folder")
+    yield ("/" in s.logging_file or s.logging_file in ("", ".", "..", *RUN_FILES),
+           f"--logging-file {s.logging_file!r}: must be a name without folders, it lies in the run "
+           f"folder, and none of {', '.join(RUN_FILES)}")
 
 
 def add_flags(parser: argparse.ArgumentParser, only: tuple[str, ...] | None = None) -> None:

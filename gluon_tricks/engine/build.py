@@ -1,5 +1,7 @@
 """The parts of a run, made from its settings."""
 
+import contextlib
+import io
 from collections.abc import Sequence
 
 import mxnet as mx
@@ -42,8 +44,9 @@ def network(settings: Settings) -> HybridBlock:
     net.cast(settings.dtype)  # BatchNorm stays in FP32
     size, want = settings.input_size, (settings.batch_size, settings.num_classes)
     try:
-        _, shapes, _ = net(mx.sym.var("data")).infer_shape(
-            data=(settings.batch_size, 3, size, size))
+        with contextlib.redirect_stdout(io.StringIO()):  # where MXNet prints a failure's arguments
+            _, shapes, _ = net(mx.sym.var("data")).infer_shape(
+                data=(settings.batch_size, 3, size, size))
     except (mx.MXNetError, AttributeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"--model {settings.model} cannot classify pictures of {size}x{size} "

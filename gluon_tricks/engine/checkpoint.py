@@ -10,14 +10,19 @@ from gluon_tricks.errors import InputError
 
 
 def save_parameters(network: HybridBlock, path: Path) -> None:
-    """Write a .params file with structural names, aside first, then renamed."""
+    """Write a .params file with structural names, aside first, then renamed.
+
+    Raises OSError where it could not be written; a file that was there stays as it is.
+    """
     part = path.with_name(f"{path.name}.part")
     try:
         network.save_parameters(str(part))
+        mx.nd.load(str(part))  # on a full disk MXNet cuts the file short and says nothing
         os.replace(part, path)
     except mx.MXNetError as error:
-        part.unlink(missing_ok=True)
         raise OSError(f"could not write {path}: {str(error).splitlines()[-1]}") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_parameters(path: Path) -> dict[str, mx.nd.NDArray]:

@@ -14,7 +14,7 @@ from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine import build
 from gluon_tricks.engine.checkpoint import classes_of, load_parameters, read_parameters
 from gluon_tricks.engine.metrics import Scores, Tally
-from gluon_tricks.errors import RunFault
+from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.loss import SoftmaxCrossEntropy
 
 
@@ -63,6 +63,9 @@ def evaluate_file(settings: Settings, params: Path) -> Scores:
         network = build.network(dataclasses.replace(settings, num_classes=classes))
         if settings.num_classes is None:
             classes = classes_of(network, arrays) or classes
+            if classes < 2:
+                raise InputError(f"{params} is of a network with one output, no classifier: give "
+                                 "the parameters of one with two classes or more")
             network = build.network(dataclasses.replace(settings, num_classes=classes))
         load_parameters(network, params, device)
         network.hybridize(static_alloc=True, static_shape=True)

@@ -9,6 +9,11 @@ from mxnet.gluon.block import HybridBlock
 from gluon_tricks.errors import InputError
 from gluon_tricks.models import resnet
 
+# Data sets and tasks in GluonCV's names that are not image classification. Building some of these
+# networks downloads weights.
+_OTHER_TASK = re.compile(
+    r"_(coco|voc|ade|citys|mhpv1|custom|int8|kinetics\d+|ucf101|hmdb51|sthsthv2|otb\d*|kitti\w*)(_|$)"
+    r"|^(custom|center_net|siamrpn|monodepth\w*|hrnet|mobile_pose|simple_pose)_")
 
 def model_names() -> list[str]:
     """Every name `get_model` takes, sorted."""
@@ -41,7 +46,9 @@ def _gluoncv_model(name: str, **options) -> HybridBlock:
         near = difflib.get_close_matches(name, model_names(), n=5)
         raise InputError(f"unknown model {name!r}: " + (
             f"did you mean {', '.join(near)}?" if near else "GluonCV's model zoo lists the names"))
-    network = model_zoo.get_model(name, **options)
+    if _OTHER_TASK.search(name):
+        raise InputError(f"model {name} is no image classifier: GluonCV made it for another task")
+    network = model_zoo.get_model(name, pretrained=False, **options)  # some have no default
     for option in options:
         if option not in _accepted_options(type(network)):
             raise InputError(_no_option(name, option))

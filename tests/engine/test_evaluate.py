@@ -1,0 +1,168 @@
+"""Every record counted once and scored the same at any batch size."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import cv2
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet.gluon import nn
+
+from gluon_tricks.config import Settings
+from gluon_tricks.data.loader import Batch, RecordLoader
+from gluon_tricks.data.order import EvalOrder
+from gluon_tricks.data.recipes import EvalTransform
+from gluon_tricks.data.record import RecordSet, RecordWriter
+from gluon_tricks.engine.evaluate import evaluate, evaluate_file
+from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.models.zoo import get_model
+
+COUNT, CLASSES = 103, 7
+TRANSFORM = EvalTransform(size=24, resize=28)
+
+
+@pytest.fixture(scope="module")
+def pictures(jpeg):
+    """(JPEG bytes, labels) of 103 noise pictures of various sizes."""
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(COUNT):
+        height, width = rng.integers(30, 50, 2)
+        small = rng.integers(0, 256, (6, 6, 3), np.uint8)
+        made.append(jpeg(cv2.resize(small, (int(width), int(height)))))
+    return made, rng.integers(0, CLASSES, COUNT)
+
+
+@pytest.fixture(scope="module")
+def records(pictures, tmp_path_factory):
+    prefix = tmp_path_factory.mktemp("val") / "val"
+    with RecordWriter(prefix) as writer:
+        for key, (picture, label) in enumerate(zip(*pictures, strict=True)):
+            writer.write(key, label, picture)
+    with RecordSet(f"{prefix}.rec") as opened:
+        yield opened
+
+
+@pytest.fixture
+def net():
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(8, 5, strides=2, in_channels=3), nn.BatchNorm(in_channels=8),
+            nn.Activation("relu"), nn.GlobalAvgPool2D(), nn.Dropout(0.5),
+            nn.Dense(CLASSES, in_units=8))
+    net.initialize()
+    rng = np.random.default_rng(1)
+    for parameter in net.collect_params().values():
+        parameter.set_data(mx.nd.array(rng.uniform(0.2, 1, parameter.shape)
+                                       if "running_var" in parameter.name
+                                       else rng.normal(0, 1, parameter.shape)))
+    return net
+
+
+@pytest.fixture
+def expected(pictures, net):
+    """(loss, top-1 hits, top-5 hits) in NumPy, from the logits of one picture at a time."""
+    losses, hits1, hits5 = [], 0, 0
+    for picture, label in zip(*pictures, strict=True):
+        image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        image = TRANSFORM.apply(np.ascontiguousarray(image)).transpose(2, 0, 1)
+        logits = net(mx.nd.array(image[None])).asnumpy()[0].astype(np.float64)
+        shifted = logits - logits.max()
+        losses.append(np.log(np.exp(shifted).sum()) - shifted[label])
+        order = np.argsort(-logits)
+        hits1 += order[0] == label
+        hits5 += label in order[:5]
+    return np.mean(losses), hits1, hits5
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 103, 200])
+def test_four_passes_count_every_record_and_agree_with_numpy(records, net, expected, batch_size):
+    net.hybridize(static_alloc=True, static_shape=True)
+    loss, hits1, hits5 = expected
+    assert 0 < hits1 < hits5 < COUNT
+    with RecordLoader(records, TRANSFORM, EvalOrder(COUNT, batch_size), workers=2) as loader:
+        for _ in range(4):
+            got = evaluate(net, loader, classes=CLASSES, device=mx.cpu())
+            assert (got.count, got.correct1, got.correct5) == (COUNT, hits1, hits5)
+            assert got.loss == pytest.approx(loss, rel=1e-5)
+            assert (got.top1, got.top5) == (hits1 / COUNT, hits5 / COUNT)
+
+
+def test_evaluation_leaves_the_network_as_it_was(records, net):
+    before = {name: parameter.data().asnumpy().tobytes()
+              for name, parameter in net.collect_params().items()}
+    with RecordLoader(records, TRANSFORM, EvalOrder(COUNT, 50), workers=1) as loader:
+        evaluate(net, loader, classes=CLASSES, device=mx.cpu())
+    assert before == {name: parameter.data().asnumpy().tobytes()
+                      for name, parameter in net.collect_params().items()}
+
+
+def batch_of(count):
+    return Batch(np.zeros((count, 3, 24, 24), np.float32), np.zeros(count, np.int32),
+                 np.arange(count))
+
+
+@pytest.mark.parametrize("batches", [[4, 4], [4, 4, 2], [10, 1]])
+def test_a_wrong_count_is_a_fault(net, batches):
+    loader = SimpleNamespace(order=SimpleNamespace(records=9),
+                             epoch=lambda: iter([batch_of(count) for count in batches]))
+    with pytest.raises(RunFault, match=f"{sum(batches)} samples of 9 records"):
+        evaluate(net, loader, classes=CLASSES, device=mx.cpu())
+
+
+@pytest.fixture
+def settings(records):
+    return Settings(model="resnet18_v1", rec_val=str(records.path), input_size=32, batch_size=50,
+                    num_data_workers=1)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """saved(classes): the file of a ResNet-18 that says 0 of every picture, then 1, 2 and so on."""
+    def save(classes, dtype="float32"):
+        net = get_model("resnet18_v1", classes=classes)
+        net.cast(dtype)
+        net.initialize()
+        parameters = net._collect_params_with_prefix()
+        parameters["output.weight"].set_data(mx.nd.zeros((classes, 512)))
+        parameters["output.bias"].set_data(mx.nd.arange(classes, 0, -1))
+        net.save_parameters(str(tmp_path / "net.params"))
+        return tmp_path / "net.params"
+    return save
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_file_is_scored_with_the_classes_it_has(settings, saved, pictures, dtype):
+    """More than the set's: a validation set may lack the last ones."""
+    got = evaluate_file(settings, saved(CLASSES + 3, dtype))
+    labels = pictures[1]
+    assert (got.count, got.correct1, got.correct5) == (COUNT, (labels == 0).sum(),
+                                                       (labels < 5).sum())
+    logits = np.arange(CLASSES + 3, 0, -1)
+    assert got.loss == pytest.approx(np.log(np.exp(logits).sum()) - logits[labels].mean(),
+                                     rel=1e-5)
+
+
+@pytest.mark.parametrize(("changes", "classes", "said"), [
+    ({"rec_val": "/nowhere/val.rec"}, 7, ["/nowhere/val.rec is missing"]),
+    ({"num_classes": 9}, 7, ["net.params", "(7,", "(9,", "--num-classes"]),
+    ({"num_classes": 7}, 9, ["net.params", "(9,", "(7,"]),
+    ({"model": "resnet18_v1d"}, 7, ["net.params", "another network", "--model"]),
+    ({"model": "resnet50_v1"}, 7, ["net.params", "another network"]),
+    ({"model": "resnet18_v1x"}, 7, ["resnet18_v1x", "resnet18_v1d"]),
+    ({"input_size": 224, "crop": "pad"}, 7, ["val.rec", "key 0"]),
+    ({"num_gpus": 2}, 7, ["--num-gpus 2"]),
+    ({}, 4, ["val.rec", "the network's 4 classes"])], ids=str)
+def test_what_does_not_fit_is_refused(settings, saved, changes, classes, said):
+    with pytest.raises(InputError) as caught:
+        evaluate_file(dataclasses.replace(settings, **changes), saved(classes))
+    message = str(caught.value)
+    assert all(words in message for words in said), message
+    assert "\n" not in message
+
+
+def test_a_network_of_one_output_is_refused_on_a_set_of_one_class(saved, settings, jpeg, tmp_path):
+    with RecordWriter(tmp_path / "one") as writer:
+        writer.write(0, 0, jpeg(np.zeros((40, 40, 3), np.uint8)))
+    with pytest.raises(InputError):
+        evaluate_file(dataclasses.replace(settings, rec_val=str(tmp_path / "one.rec")), saved(1))

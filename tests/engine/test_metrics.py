@@ -1,0 +1,131 @@
+"""Top-1, top-5 and loss against NumPy's argsort; ties, numbers that are none, and no waiting."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gluon_tricks.engine.metrics import Tally
+
+
+def scores_of(*batches):
+    """batches: (losses or None, logits, labels)."""
+    tally = Tally()
+    for losses, logits, labels in batches:
+        losses = np.zeros(len(labels)) if losses is None else losses
+        logits = np.asarray(logits)
+        dtype = "float16" if logits.dtype == np.float16 else "float32"
+        tally.update(mx.nd.array(losses), mx.nd.array(logits, dtype=dtype),
+                     mx.nd.array(labels, dtype="int32"))
+    return tally.scores()
+
+
+def by_argsort(logits, labels, k):
+    first = np.argsort(-logits.astype(np.float64), axis=1, kind="stable")[:, :k]
+    return int((first == labels[:, None]).any(axis=1).sum())
+
+
+@pytest.mark.parametrize("classes", [2, 4, 5, 6, 1000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_equals_argsort_over_batches_of_different_size(classes, dtype):
+    rng = np.random.default_rng(classes)
+    batches = []
+    for size in (16, 16, 1, 7, 40):
+        labels = rng.integers(0, classes, size)
+        logits = rng.normal(0, 1, (size, classes)).astype(dtype)
+        logits[np.arange(size), labels] += 1.5  # so that some hit
+        batches.append((rng.exponential(2, size).astype(np.float32), logits, labels))
+    losses, logits, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
+    got = scores_of(*batches)
+    assert got.count == 80
+    assert got.correct1 == by_argsort(logits, labels, 1)
+    assert got.correct5 == by_argsort(logits, labels, 5)
+    assert 0 < got.correct1 <= got.correct5 <= 80
+    assert (got.top1, got.top5) == (got.correct1 / 80, got.correct5 / 80)
+    assert got.loss == pytest.approx(losses.astype(np.float64).mean(), rel=1e-12)
+
+
+def test_top5_by_hand():
+    logits = [[9, 8, 7, 6, 5, 4, 3]] * 7
+    got = scores_of((None, logits, [0, 1, 2, 3, 4, 5, 6]))
+    assert (got.correct1, got.correct5) == (1, 5)
+
+
+def test_a_network_that_says_the_same_of_every_class_scores_one_class_share():
+    got = scores_of((None, np.zeros((10, 10)), range(10)))
+    assert (got.correct1, got.correct5) == (1, 5)
+    assert (got.top1, got.top5) == (0.1, 0.5)
+
+
+def test_a_tie_goes_to_the_lower_class():
+    logits = [[1, 3, 3, 0, 0, 0]] * 3
+    assert scores_of((None, logits, [1, 2, 0])).correct1 == 1
+    half = [[1, 1, 1, 1, 2, 1, 1]] * 7  # places: 4, 0, 1, 2, 3 | 5, 6
+    assert scores_of((None, half, range(7))).correct5 == 5
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_logits_that_are_not_finite_are_never_a_hit(odd, where):
+    logits = np.array([[5.0, 0.0, 0.0], [5.0, 0.0, 0.0]])
+    logits[0, where] = odd
+    got = scores_of((None, logits, [0, 0]))
+    assert (got.count, got.correct1, got.correct5) == (2, 1, 1)
+
+
+def test_all_logits_not_a_number():
+    got = scores_of((None, np.full((4, 10), np.nan), [0, 1, 2, 3]))
+    assert (got.correct1, got.correct5) == (0, 0)
+
+
+def test_fewer_than_five_classes_are_all_among_the_first_five():
+    got = scores_of((None, [[3, 2, 1], [3, 2, 1], [3, 2, 1]], [0, 1, 2]))
+    assert (got.correct1, got.correct5) == (1, 3)
+
+
+def test_losses_are_summed_in_float64():
+    """In float32, 2^24 + 1 = 2^24: within a batch and from batch to batch."""
+    big = 2.0**24
+    one_batch = (np.array([big] + [1.0] * 1000), np.zeros((1001, 2)), np.zeros(1001))
+    assert scores_of(one_batch).loss * 1001 == pytest.approx(big + 1000, abs=0.01)
+    batches = [(np.array([value]), np.zeros((1, 2)), [0]) for value in [big] + [1.0] * 50]
+    assert scores_of(*batches).loss * 51 == pytest.approx(big + 50, abs=0.01)
+
+
+def test_hits_are_counted_beyond_what_float16_holds():
+    logits = np.tile(np.array([1, 0], np.float16), (5001, 1))
+    assert scores_of((None, logits, np.zeros(5001))).correct1 == 5001
+
+
+def test_updating_does_not_wait_and_scores_wait_once(monkeypatch):
+    waits = []
+
+    def noted(name, original):
+        def wait(*arguments):
+            waits.append(name)
+            return original(*arguments)
+        return wait
+    batch = mx.nd.ones(3), mx.nd.ones((3, 6)), mx.nd.zeros(3, dtype="int32")
+    for name in ("asnumpy", "wait_to_read", "asscalar", "item", "__bool__"):
+        if hasattr(mx.nd.NDArray, name):
+            monkeypatch.setattr(mx.nd.NDArray, name, noted(name, getattr(mx.nd.NDArray, name)))
+    monkeypatch.setattr(mx.nd, "waitall", noted("waitall", mx.nd.waitall))
+    tally = Tally()
+    for _ in range(3):
+        tally.update(*batch)
+    assert waits == []
+    assert tally.scores().count == 9
+    assert waits == ["asnumpy"]
+
+
+def test_scores_may_be_asked_for_on_the_way():
+    tally = Tally()
+    batch = mx.nd.array([2.0]), mx.nd.array([[1.0, 0.0]]), mx.nd.array([0])
+    tally.update(*batch)
+    assert tally.scores() == (1, 2.0, 1.0, 1.0, 1, 1)
+    tally.update(mx.nd.array([4.0]), mx.nd.array([[1.0, 0.0]]), mx.nd.array([1]))
+    assert tally.scores() == (2, 3.0, 0.5, 1.0, 1, 2)
+
+
+def test_no_batch_has_no_scores():
+    with pytest.raises(ValueError, match="no batch"):
+        Tally().scores()

@@ -1,0 +1,127 @@
+"""How scripts end: exit codes, one-line errors, and a --help that loads nothing heavy."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gluon_tricks
+from gluon_tricks import cli
+from gluon_tricks.errors import InputError, RunFault
+
+ROOT = Path(gluon_tricks.__file__).parent.parent
+SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
+
+
+@pytest.fixture
+def end(capsys):
+    """end(main): the exit code and what stands on stderr."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(main):
+        with pytest.raises(SystemExit) as caught:
+            cli.run(main)
+        return caught.value.code, capsys.readouterr().err
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def raising(error):
+    def main():
+        raise error
+    return main
+
+
+def python(code, **options):
+    """A process of `code`, which finds this package."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    environment["PYTHONPATH"] = str(ROOT)
+    return subprocess.Popen([sys.executable, "-c", code], text=True, env=environment,
+                            **{"stderr": subprocess.PIPE, **options})
+
+
+@pytest.mark.parametrize(("error", "code", "line"), [
+    (InputError("x.rec is missing: give one"), 2, "error: x.rec is missing: give one\n"),
+    (KeyboardInterrupt(), 130, "error: stopped by Ctrl-C\n"),
+    (cli.Terminated(), 143, "error: stopped by SIGTERM\n"),
+    (OSError(28, "No space left on device", "a.params"), 1,
+     "error: [Errno 28] No space left on device: 'a.params'\n"),
+    (RunFault("the loss is nan"), 1, "error: the loss is nan\n")])
+def test_exit_codes(end, error, code, line):
+    assert end(raising(error)) == (code, line)
+
+
+def test_an_end_without_fault(end):
+    assert end(lambda: None) == (0, "")
+    assert end(lambda: 0) == (0, "")
+    assert end(lambda: 2) == (2, "")
+
+
+def test_an_unexpected_fault_shows_its_traceback():
+    done = python("from gluon_tricks import cli\ncli.run(lambda: 1 / 0)")
+    _, err = done.communicate(timeout=60)
+    assert done.returncode == 1
+    assert err.startswith("Traceback") and err.rstrip().endswith(
+        "ZeroDivisionError: division by zero")
+
+
+@pytest.mark.parametrize(("number", "code", "name"), [
+    (signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")])
+def test_signals_unwind_and_end_in_one_line(number, code, name):
+    process = python(
+        "import time\nfrom gluon_tricks import cli\n"
+        "def main():\n"
+        "    try:\n"
+        "        print('ready', flush=True)\n"
+        "        time.sleep(60)\n"
+        "    except Exception:\n"
+        "        print('swallowed')\n"
+        "    finally:\n"
+        "        print('cleaned up', flush=True)\n"
+        "cli.run(main)", stdout=subprocess.PIPE)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (code, "cleaned up\n", f"error: stopped by {name}\n")
+
+
+@pytest.mark.parametrize("length", [10, 100_000])
+def test_a_reader_that_left_is_no_fault_to_print(length):
+    """As with `| head -1`: nothing on stderr, whether the output filled a buffer or not."""
+    read, write = os.pipe()
+    os.close(read)
+    process = python(f"from gluon_tricks import cli\ncli.run(lambda: print('x' * {length}))",
+                     stdout=write)
+    os.close(write)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, "")
+
+
+def test_the_parser_takes_no_abbreviation_and_errs_in_one_line(capsys):
+    parser = cli.Parser(prog="thing")
+    parser.add_argument("--long-flag", type=int)
+    assert parser.parse_args(["--long-flag", "3"]).long_flag == 3
+    for arguments in (["--long", "3"], ["--long-flag", "x"], ["--other"]):
+        with pytest.raises(SystemExit) as caught:
+            parser.parse_args(arguments)
+        line, = capsys.readouterr().err.splitlines()
+        assert caught.value.code == 2
+        assert line.startswith("thing: error: ") and "--help" in line
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_loads_neither_mxnet_nor_opencv(name):
+    code = (f"import runpy, sys\nsys.argv = [{name!r}, '--help']\n"
+            "try:\n"
+            f"    runpy.run_path({str(ROOT / 'scripts' / name)!r}, run_name='__main__')\n"
+            "except SystemExit as end:\n"
+            "    print('code', end.code or 0)\n"
+            "print('loaded', {'mxnet', 'gluoncv', 'cv2', 'matplotlib'} & set(sys.modules))\n")
+    process = python(code, stdout=subprocess.PIPE)
+    out, err = process.communicate(timeout=60)
+    assert err == ""
+    assert out.startswith("usage: ")
+    assert out.splitlines()[-2:] == ["code 0", "loaded set()"]

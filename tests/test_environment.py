@@ -1,0 +1,123 @@
+"""The wrong Python or NumPy is named in one line, with the remedy, when the package is imported."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gluon_tricks
+from gluon_tricks import WrongEnvironment, _problem
+
+ROOT = Path(gluon_tricks.__file__).parent.parent
+
+
+@pytest.fixture
+def import_it():
+    """import_it(folder, *options): `import gluon_tricks`, with `folder` ahead on the path."""
+    def run(*folders, options=(), python=sys.executable, code="import gluon_tricks; print('ran')"):
+        path = os.pathsep.join(map(str, [*folders, ROOT]))
+        return subprocess.run([python, *options, "-c", code], capture_output=True, text=True,
+                              env={**os.environ, "PYTHONPATH": path}, timeout=120)
+    return run
+
+
+def fake_numpy(folder, version):
+    """A folder in which NumPy's metadata say that version."""
+    info = folder / f"numpy-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: numpy\nVersion: {version}\n")
+    return folder
+
+
+@pytest.mark.parametrize("numpy", ["1.23.5", "1.21.0", "1.20.3"])
+def test_what_works_is_no_problem(numpy):
+    assert _problem((3, 11, 2), numpy) is None
+    assert _problem((3, 11, 9), numpy) is None
+
+
+@pytest.mark.parametrize("numpy", ["1.24.0", "1.26.4", "2.0.1", "2.3.0rc1", "10.0.0"])
+def test_a_numpy_that_is_too_new(numpy):
+    line = _problem((3, 11, 2), numpy)
+    assert f"found {numpy}" in line and "pip install numpy==1.23.5" in line
+    assert "\n" not in line
+
+
+def test_no_numpy():
+    line = _problem((3, 11, 2), None)
+    assert "none is installed" in line and "pip install numpy==1.23.5" in line
+
+
+@pytest.mark.parametrize("python", [(3, 10, 13), (3, 12, 1), (3, 13, 0), (4, 0, 0), (2, 7, 18)])
+@pytest.mark.parametrize("numpy", ["1.23.5", "2.0.0", None])
+def test_another_python_comes_first(python, numpy):
+    line = _problem(python, numpy)
+    assert f"this is {'.'.join(map(str, python))}" in line and "python3.11 -m venv" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("version", ["1.24.0", "1.26.4", "2.0.1"])
+def test_import_under_a_wrong_numpy_is_one_line(import_it, tmp_path, version):
+    done = import_it(fake_numpy(tmp_path, version))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (f"error: gluon_tricks needs numpy below 1.24 for MXNet 1.9.1, found "
+                           f"{version}: run `pip install numpy==1.23.5`\n")
+
+
+def test_import_without_numpy_is_one_line(import_it):
+    done = import_it(options=["-S"])  # no site-packages
+    assert (done.returncode, done.stdout) == (1, "")
+    line, = done.stderr.splitlines()
+    assert "none is installed" in line
+
+
+def test_a_script_under_a_wrong_numpy_is_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "profile_model.py", "--model", "resnet18_v1"],
+        capture_output=True, text=True, timeout=120,
+        env={**os.environ,
+             "PYTHONPATH": os.pathsep.join(map(str, [fake_numpy(tmp_path, "1.26.4"), ROOT]))})
+    assert done.returncode == 1
+    line, = done.stderr.splitlines()
+    assert "pip install numpy==1.23.5" in line
+
+
+def test_the_right_environment_imports_quietly(import_it, tmp_path):
+    done = import_it(fake_numpy(tmp_path, "1.23.5"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
+    assert issubclass(WrongEnvironment, ImportError)
+
+
+def test_other_faults_keep_their_traceback(import_it, tmp_path):
+    code = ("try:\n    import gluon_tricks\nexcept ImportError as error:\n"
+            "    print(type(error).__name__)\n1 / 0")
+    done = import_it(fake_numpy(tmp_path, "1.26.4"), code=code)
+    assert done.stdout == "WrongEnvironment\n"
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.rstrip().endswith("ZeroDivisionError: division by zero")
+
+
+@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.12", "3.13"])
+def test_import_under_another_python_is_one_line(import_it, version):
+    try:
+        python = subprocess.run([f"python{version}", "-c", "import sys; print(sys.executable)"],
+                                capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip(f"no python{version} here")
+    done = import_it(python=python.stdout.strip())
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: gluon_tricks needs Python 3.11, this is {version}.")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_check_runs_on_older_pythons_too():
+    """Without such a Python: no newer grammar, and no annotation they cannot evaluate."""
+    tree = ast.parse((ROOT / "gluon_tricks" / "__init__.py").read_text(), feature_version=(3, 8))
+    postponed = any(isinstance(node, ast.ImportFrom) and node.module == "__future__"
+                    for node in tree.body)
+    annotations = [ast.unparse(annotation) for node in ast.walk(tree)
+                   for annotation in (getattr(node, "annotation", None),
+                                      getattr(node, "returns", None)) if annotation]
+    assert postponed or not [text for text in annotations if "|" in text or "[" in text]
