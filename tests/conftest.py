@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import math
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
+from gluon_tricks.data.record import RecordWriter
 
 ROOT = Path(__file__).parent.parent
 
@@ -66,3 +69,33 @@ def picture_folder(tmp_path) -> Path:
             image = rng.integers(0, 256, (height, width, 3), np.uint8)
             (folder / name / f"{number}.jpg").write_bytes(_jpeg(image))
     return folder
+
+
+def _bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    def weights(old, new):
+        matrix = np.zeros((new, old))
+        for i in range(new):
+            x = (i + 0.5) * old / new - 0.5
+            low = math.floor(x)
+            matrix[i, min(max(low, 0), old - 1)] += 1 - (x - low)
+            matrix[i, min(max(low + 1, 0), old - 1)] += x - low
+        return matrix
+    rows, columns = weights(image.shape[0], height), weights(image.shape[1], width)
+    return np.einsum("yi,xj,ijc->yxc", rows, columns, image.astype(np.float64), optimize=True)
+
+
+@pytest.fixture(scope="session")
+def bilinear():
+    """bilinear(image, height, width): the definition, float64; pixel centres at half-integers."""
+    return _bilinear
+
+
+@pytest.fixture
+def noise_records(jpeg):
+    """noise_records(prefix, count, size, classes): a .rec of noise pictures."""
+    def write(prefix: Path, count: int, size: tuple[int, int], classes: int) -> None:
+        rng = np.random.default_rng(0)
+        with RecordWriter(prefix) as writer:
+            for key in range(count):
+                writer.write(key, key % classes, jpeg(rng.integers(0, 256, (*size, 3), np.uint8)))
+    return write

@@ -194,22 +194,8 @@ def test_pad_crop_refuses_a_picture_too_small_for_the_window(height, width):
     assert crop.pad_crop_window(24, 24, 32, 4, np.zeros(2)) == (-4, -4, 32, 32)
 
 
-def bilinear(image, height, width):
-    """The definition, in float64: pixel centres at half-integers, edges repeated."""
-    def weights(old, new):
-        matrix = np.zeros((new, old))
-        for i in range(new):
-            x = (i + 0.5) * old / new - 0.5
-            low = math.floor(x)
-            matrix[i, min(max(low, 0), old - 1)] += 1 - (x - low)
-            matrix[i, min(max(low + 1, 0), old - 1)] += x - low
-        return matrix
-    rows, columns = weights(image.shape[0], height), weights(image.shape[1], width)
-    return np.einsum("yi,xj,ijc->yxc", rows, columns, image.astype(np.float64))
-
-
 @pytest.mark.parametrize("size", [(3, 4), (40, 17), (7, 50), (13, 11), (1, 1), (26, 22)])
-def test_resize_is_bilinear_and_not_rounded(size):
+def test_resize_is_bilinear_and_not_rounded(size, bilinear):
     image = np.random.default_rng(0).integers(0, 256, (13, 11, 3), np.uint8)
     out = crop.resize(image, *size)
     assert out.dtype == np.float32

@@ -12,21 +12,6 @@ from gluon_tricks.data.recipes import EvalTransform, TrainDraws, TrainTransform
 MEAN, STD = np.array([123.68, 116.779, 103.939]), np.array([58.393, 57.12, 57.375])
 
 
-def bilinear(image, height, width):
-    """Pixel centres at half-integers, edges repeated."""
-    def weights(old, new):
-        matrix = np.zeros((new, old))
-        for i in range(new):
-            x = (i + 0.5) * old / new - 0.5
-            low = math.floor(x)
-            matrix[i, min(max(low, 0), old - 1)] += 1 - (x - low)
-            matrix[i, min(max(low + 1, 0), old - 1)] += x - low
-        return matrix
-    columns = weights(image.shape[1], width)
-    return np.einsum("yi,ijc->yjc", weights(image.shape[0], height),
-                     np.einsum("xj,ijc->ixc", columns, image.astype(np.float64)))
-
-
 def greenish(height, width, seed=0):
     """Noise with hues from 80 to 150 degrees: times 0.6 to 1.4 still far from the seam."""
     rng = np.random.default_rng(seed)
@@ -68,7 +53,7 @@ def draws(area, place, flip=False, gains=None, alphas=None):
     ((1.4, 1.4, 1.4), (-0.3, 0.1, 0.1), False),
     ((1.3, 1.2, 0.6), (0.2, 0.2, -0.2), True),
 ])
-def test_the_paper_s_chain(gains, alphas, flip):
+def test_the_paper_s_chain(gains, alphas, flip, bilinear):
     """A quarter of a 120 x 120 picture, from the row 15 and the column 45 on, to 48 x 48."""
     image = greenish(120, 120)
     out = TrainTransform(size=48).apply(
@@ -80,7 +65,7 @@ def test_the_paper_s_chain(gains, alphas, flip):
     np.testing.assert_allclose(out, expected, atol=1e-3)
 
 
-def test_enlarging_a_small_crop():
+def test_enlarging_a_small_crop(bilinear):
     image = greenish(20, 20)
     out = TrainTransform(size=64, color_jitter=0, pca_noise=0).apply(
         image, draws(0.25, (0.0, 0.99)), 1)
@@ -162,7 +147,7 @@ def test_switching_colour_off_leaves_crops_and_flips_as_they_are():
     (256, 256, (256, 256, 16, 16)),
     (120, 333, (256, 710, 16, 243)),  # 710.4 wide
 ])
-def test_eval_transform_is_short_edge_256_centre_224(height, width, middle):
+def test_eval_transform_is_short_edge_256_centre_224(height, width, middle, bilinear):
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     out = EvalTransform().apply(image)
     new_height, new_width, top, left = middle

@@ -17,13 +17,10 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "train_imagenet.py"
 
 
 @pytest.fixture
-def records(tmp_path, jpeg):
+def records(tmp_path, noise_records):
     """train.rec and val.rec of 16 and 6 pictures, 32x40, two classes."""
-    rng = np.random.default_rng(0)
-    for name, count in (("train", 16), ("val", 6)):
-        with RecordWriter(tmp_path / name) as writer:
-            for key in range(count):
-                writer.write(key, key % 2, jpeg(rng.integers(0, 256, (32, 40, 3), np.uint8)))
+    noise_records(tmp_path / "train", 16, (32, 40), 2)
+    noise_records(tmp_path / "val", 6, (32, 40), 2)
     return tmp_path
 
 

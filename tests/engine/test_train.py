@@ -9,20 +9,16 @@ import numpy as np
 import pytest
 
 from gluon_tricks.config import Settings
-from gluon_tricks.data.record import RecordWriter
 from gluon_tricks.engine.train import train, update_seed
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.optim.schedule import lr_at
 
 
 @pytest.fixture
-def settings(tmp_path, jpeg):
+def settings(tmp_path, noise_records):
     """A run of two epochs of five updates on 21 noise pictures of three classes."""
-    rng = np.random.default_rng(0)
-    for name, count in (("train", 21), ("val", 7)):
-        with RecordWriter(tmp_path / name) as writer:
-            for key in range(count):
-                writer.write(key, key % 3, jpeg(rng.integers(0, 256, (40, 50, 3), np.uint8)))
+    noise_records(tmp_path / "train", 21, (40, 50), 3)
+    noise_records(tmp_path / "val", 7, (40, 50), 3)
 
     def make(**changes) -> Settings:
         values = {"model": "resnet18_v1", "rec_train": str(tmp_path / "train.rec"),
