@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
 from typing import NoReturn
 
 from gluon_tricks.errors import InputError, RunFault
@@ -28,7 +30,22 @@ class Terminated(BaseException):
 
 
 def _terminate(signum, frame) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not break the clean-up
     raise Terminated
+
+
+def path(text: str) -> Path:
+    """A path flag's type: `~` means the home folder also behind `--flag=`."""
+    return Path(text).expanduser()
+
+
+def _import_remedy(error: ImportError) -> str:
+    """What to do about a package that is missing or cannot be loaded."""
+    if error.name == "cv2" and not isinstance(error, ModuleNotFoundError):
+        return (f"OpenCV cannot load here ({error}): put the headless build in its place, `pip "
+                "uninstall -y opencv-python && pip install opencv-python-headless=="
+                f"{metadata.version('opencv-python')}`")
+    return f"{error}: install the package with its needs, `pip install -e '.[cpu]'` (or [gpu])"
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -46,6 +63,10 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except BrokenPipeError:  # the reader of our output (`| head`) left; nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code, message = 1, None
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("mxnet", "gluoncv", "cv2"):
+            raise
+        code, message = 1, _import_remedy(error)
     except (OSError, RunFault) as error:  # a full disk, a folder without write access
         code, message = 1, str(error)
     if message:

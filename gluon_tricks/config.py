@@ -191,7 +191,7 @@ def _rules(s: Settings) -> Iterator[tuple[bool, str]]:
             value = getattr(s, name)
             flag = f"--{name.replace('_', '-')}"
             yield (value is not None and not low <= value < math.inf,
-                   f"{flag} {value}: must be at least {low}")
+                   f"{flag} {value}: must be at least {low}, and finite")
 
     yield from at_least(1, "batch_size", "num_epochs", "num_data_workers", "input_size",
                         "log_interval", "num_training_samples")

@@ -4,7 +4,6 @@
 """
 
 import json
-from pathlib import Path
 
 from gluon_tricks import cli, config
 
@@ -15,7 +14,7 @@ FLAGS = ("model", "num_classes", "data_dir", "rec_val", "rec_val_idx", "num_data
 
 def main() -> None:
     parser = cli.Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("--params", required=True, type=Path, help="a .params file, ours or "
+    parser.add_argument("--params", required=True, type=cli.path, help="a .params file, ours or "
                         "GluonCV's")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     config.add_flags(parser, only=FLAGS)
@@ -26,7 +25,7 @@ def main() -> None:
 
     scores = evaluate_file(settings, flags.params)
     if flags.json:
-        print(json.dumps(scores._asdict()))
+        print(json.dumps(scores._asdict(), allow_nan=False))
     else:
         print(f"top-1 {scores.top1:.2%} ({scores.correct1}), top-5 {scores.top5:.2%} "
               f"({scores.correct5}), loss {scores.loss:.4f}, {scores.count} pictures")

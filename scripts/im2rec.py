@@ -17,16 +17,17 @@ from gluon_tricks.errors import InputError
 
 def build_parser() -> cli.Parser:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", nargs="?", type=Path, metavar="FOLDER",
+    parser.add_argument("source", nargs="?", type=cli.path, metavar="FOLDER",
                         help="pictures: a folder, or a .lst")
-    parser.add_argument("prefix", type=Path, metavar="PREFIX", help="path without its ending")
+    parser.add_argument("prefix", type=cli.path, metavar="PREFIX", help="path without its ending")
     parser.add_argument("--verify", action="store_true", help="report damaged records by key and "
                         "byte offset; exit code 2 if there are any")
     parser.add_argument("--reindex", action="store_true", help="rebuild PREFIX.idx")
     pack = parser.add_argument_group("packing")
-    pack.add_argument("--root", type=Path, help="where a .lst's paths start (default: its folder)")
-    pack.add_argument("--classes", type=Path, metavar="FILE", help="TRAIN.classes.json, so that a "
-                      "validation set has the training set's labels")
+    pack.add_argument("--root", type=cli.path, help="where a .lst's paths start (default: "
+                      "its folder)")
+    pack.add_argument("--classes", type=cli.path, metavar="FILE", help="TRAIN.classes.json, so "
+                      "that a validation set has the training set's labels")
     pack.add_argument("--resize", type=int, help="make the shorter edge so long")
     pack.add_argument("--quality", type=int, help="of the JPEGs, 1 to 100 (default: 95)")
     pack.add_argument("--pass-through", action="store_true", help="store the files as they are")
@@ -57,8 +58,8 @@ def check(flags: argparse.Namespace) -> None:
         raise InputError("--pass-through stores files as they are: leave out --resize, --quality")
     if flags.no_shuffle and flags.seed is not None:
         raise InputError("--seed has no meaning with --no-shuffle: leave one of them out")
-    if flags.workers < 1 or not (flags.resize is None or flags.resize >= 1):
-        raise InputError("--workers and --resize must be at least 1")
+    if flags.workers < 1 or not (flags.resize is None or 1 <= flags.resize <= 65500):
+        raise InputError("--workers must be at least 1, --resize from 1 to 65500 (JPEG's limit)")
     if not 0 <= (flags.seed or 0) < 2**64:
         raise InputError(f"--seed {flags.seed}: must be from 0 to 2^64 - 1")
     if flags.quality is not None and not 1 <= flags.quality <= 100:
@@ -66,9 +67,10 @@ def check(flags: argparse.Namespace) -> None:
 
 
 def pack(flags: argparse.Namespace, progress) -> None:
-    from gluon_tricks.data import pack, record  # late: so is OpenCV
+    from gluon_tricks.data import pack  # late: it imports OpenCV
+    from gluon_tricks.data.classes import read_classes
 
-    classes = record.read_classes(flags.classes) if flags.classes else None
+    classes = read_classes(flags.classes) if flags.classes else None
     seed = None if flags.no_shuffle else flags.seed or 0
     if flags.source.suffix == ".lst":
         listing = pack.list_lst(flags.source, flags.root, classes, seed)

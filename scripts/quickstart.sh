@@ -21,7 +21,8 @@ while (($#)); do
             name=resnet18_v1d-shuffled-labels
             ;;
         --dir)
-            dir=$(realpath -m -- "${2:?"$usage"}")
+            (($# > 1)) || { echo "--dir needs a folder; $usage" >&2 && exit 2; }
+            dir=$(realpath -m -- "$2")
             shift
             ;;
         --help | -h)
@@ -56,7 +57,7 @@ for part in train val; do
     [[ $part == train ]] || classes=(--classes "$dir/train.classes.json")
     # The .idx appears last.
     if [[ ! -f $dir/$part.idx ]]; then
-        rm -f "$dir/$part".{rec,lst,classes.json}
+        rm -f "$dir/$part".{rec,lst,classes.json}{,.part} "$dir/$part.idx.part"
         "$python" "$clone/scripts/im2rec.py" "$pictures/$part" "$dir/$part" "${classes[@]}"
     fi
 done

@@ -125,3 +125,32 @@ def test_help_loads_neither_mxnet_nor_opencv(name):
     assert err == ""
     assert out.startswith("usage: ")
     assert out.splitlines()[-2:] == ["code 0", "loaded set()"]
+
+
+def test_a_second_sigterm_does_not_break_the_clean_up():
+    code = ("import os, signal\nfrom gluon_tricks import cli\n"
+            "def main():\n"
+            "    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n"
+            "    finally:\n        os.kill(os.getpid(), signal.SIGTERM)\n        print('cleaned')\n"
+            "cli.run(main)")
+    process = python(code, stdout=subprocess.PIPE)
+    assert process.communicate(timeout=60) == ("cleaned\n", "error: stopped by SIGTERM\n")
+    assert process.returncode == 143
+
+
+def test_missing_packages_are_named_with_their_remedy(end):
+    code, line = end(raising(ModuleNotFoundError("No module named 'mxnet'", name="mxnet")))
+    assert code == 1 and "pip install -e '.[cpu]'" in line
+    code, line = end(raising(ImportError("libGL.so.1: cannot open", name="cv2")))
+    assert code == 1 and "pip install opencv-python-headless==4.11.0.86" in line
+    assert line.count("\n") == 1
+
+
+def test_an_import_error_of_our_own_keeps_its_traceback():
+    with pytest.raises(ImportError):
+        cli.run(raising(ImportError("no such name", name="gluon_tricks.data")))
+
+
+def test_a_path_may_begin_with_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert cli.path("~/a.rec") == Path("/home/someone/a.rec")

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from gluon_tricks.data.classes import classes_text
 from gluon_tricks.data.decode import decode_whole
-from gluon_tricks.data.record import MAX_LABEL, RecordWriter, write_classes
+from gluon_tricks.data.record import MAX_LABEL, RecordWriter
 from gluon_tricks.data.threads import ordered_map
 from gluon_tricks.errors import InputError
 
@@ -141,11 +142,6 @@ def pack(listing: Listing, prefix: Path, encoding: Encoding, *, workers: int,
     Raises InputError where one of the four is there already, or, unless `skip_damaged`, at the
     first file that is no whole picture; then nothing is written.
     """
-    beside = lst, classes = Path(f"{prefix}.lst"), Path(f"{prefix}.classes.json")
-    for path in beside:
-        if path.exists():
-            raise InputError(f"{path} is there already: remove it or choose another prefix")
-
     def load(picture: Picture) -> bytes | str:
         try:
             return encode(listing.root / picture.path, encoding)
@@ -155,6 +151,8 @@ def pack(listing: Listing, prefix: Path, encoding: Encoding, *, workers: int,
     damaged, written = [], []
     with (RecordWriter(prefix) as writer,
           contextlib.closing(ordered_map(load, listing.pictures, workers)) as results):
+        writer.attach(Path(f"{prefix}.classes.json"), classes_text(listing.classes))
+        writer.attach(Path(f"{prefix}.lst"), "")  # refused now if it is there, filled below
         for picture, data in zip(listing.pictures, progress(results), strict=True):
             if isinstance(data, str):
                 damaged.append(data)
@@ -162,15 +160,8 @@ def pack(listing: Listing, prefix: Path, encoding: Encoding, *, workers: int,
                     raise InputError(f"{data}; mend or remove it, or pack with --skip-damaged")
                 continue
             writer.write(picture.key, picture.label, data)
-            written.append(picture)
+            written.append(f"{picture.key}\t{picture.label:f}\t{picture.path}\n")
         if not written:
             raise InputError(f"{listing.root}: all {len(damaged)} pictures are damaged")
-        try:
-            lst.write_text("".join(f"{picture.key}\t{picture.label:f}\t{picture.path}\n"
-                                   for picture in written))
-            write_classes(classes, listing.classes)
-        except BaseException:  # the writer removes its own
-            for path in beside:
-                path.unlink(missing_ok=True)
-            raise
+        writer.attach(Path(f"{prefix}.lst"), "".join(written))
     return damaged

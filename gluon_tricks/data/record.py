@@ -11,16 +11,17 @@ labels f32 where flag is not 0, then the encoded picture. All numbers are little
 """
 
 import contextlib
-import json
+import fcntl
 import os
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
+from gluon_tricks.data.classes import read_classes
 from gluon_tricks.errors import InputError
 
 MAGIC = 0xCED7230A
@@ -110,39 +111,90 @@ def record_id(payload: bytes) -> int:
 
 
 class RecordWriter:
-    """Writes PREFIX.rec and PREFIX.idx; both appear, whole, only when the `with` block ends well.
+    """Writes PREFIX.rec, PREFIX.idx and what is attached.
 
-    Raises InputError where one of them is there already.
+    They appear, whole, only when the `with` block ends well, the .idx last; else none does.
+    Raises InputError where one of them is there already, or another process writes them.
     """
 
     def __init__(self, prefix: str | Path):
-        self._finals = [Path(f"{prefix}.rec"), Path(f"{prefix}.idx")]
-        for path in self._finals:
+        self._rec, self._idx = Path(f"{prefix}.rec"), Path(f"{prefix}.idx")
+        self._texts: dict[Path, str] = {}
+        self._parts: list[Path] = []
+        self._refuse_existing(self._rec, self._idx)
+
+    @staticmethod
+    def _refuse_existing(*paths: Path) -> None:
+        for path in paths:
             if path.exists():
                 raise InputError(f"{path} is there already: remove it or choose another prefix")
-        self._parts = [path.with_name(f"{path.name}.part") for path in self._finals]
+
+    def attach(self, path: Path, text: str) -> None:
+        """Let a text file appear together with the .rec."""
+        self._refuse_existing(path)
+        self._texts[path] = text
 
     def __enter__(self) -> "RecordWriter":
-        self._finals[0].parent.mkdir(parents=True, exist_ok=True)
-        self._rec = open(self._parts[0], "wb", buffering=1 << 20)
-        self._idx = open(self._parts[1], "w")
+        try:
+            self._rec.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise InputError(f"{self._rec.parent} is no folder: choose another prefix") from error
+        try:
+            self._files = [self._open_part(self._rec, "ab"), self._open_part(self._idx, "a")]
+        except BaseException:  # a signal, say
+            self._discard()
+            raise
         return self
+
+    def _open_part(self, path: Path, mode: str) -> IO:
+        """Open to append, lock, empty: what a killed process left is taken over."""
+        part = path.with_name(f"{path.name}.part")
+        self._parts.append(part)
+        file = open(part, mode)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(file.fileno()), os.stat(part)):
+                raise FileNotFoundError  # the other has just renamed it
+        except (BlockingIOError, FileNotFoundError) as error:
+            self._parts.remove(part)  # it is the other's
+            file.close()
+            raise InputError(f"{part} is being written by another process: let it finish, or "
+                             "choose another prefix") from error
+        file.seek(0)
+        file.truncate()
+        return file
+
+    def _discard(self) -> None:
+        for path in self._parts:
+            path.unlink(missing_ok=True)
 
     def write(self, key: int, label: float, picture: bytes) -> None:
         """Append one record; `key` is its name in the .idx."""
-        self._idx.write(f"{key}\t{self._rec.tell()}\n")
-        self._rec.write(frame(pack_sample(label, key, picture)))
+        rec, idx = self._files
+        idx.write(f"{key}\t{rec.tell()}\n")
+        rec.write(frame(pack_sample(label, key, picture)))
 
     def __exit__(self, kind, error, trace) -> None:
         try:
-            self._rec.close()
-            self._idx.close()
+            for file in self._files:
+                file.close()
             if error is None:
-                for part, final in zip(self._parts, self._finals, strict=True):
-                    os.replace(part, final)
+                self._show()
         finally:
-            for part in self._parts:
-                part.unlink(missing_ok=True)
+            self._discard()
+
+    def _show(self) -> None:
+        """Give all files their names, the .idx last, or none."""
+        for path, text in self._texts.items():
+            with self._open_part(path, "a") as file:
+                file.write(text)
+        finals = [*self._texts, self._rec, self._idx]
+        try:
+            for path in finals:
+                os.replace(path.with_name(f"{path.name}.part"), path)
+        except BaseException:
+            self._parts += finals
+            raise
 
 
 def read_index(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -244,17 +296,22 @@ class RecordSet:
             raise InputError(f"{self.name(index)}: {error}; "
                              "scripts/im2rec.py --verify lists what is damaged") from error
 
+    def class_names(self) -> list[str] | None:
+        """From the .classes.json beside the .rec; None where there is none."""
+        beside = self.path.with_suffix(".classes.json")
+        return read_classes(beside) if beside.is_file() else None
+
     def class_count(self) -> int:
         """From the .classes.json beside the .rec, else one more than the highest label."""
         highest = int(self.labels.max()) + 1
-        beside = self.path.with_suffix(".classes.json")
-        if not beside.is_file():
+        names = self.class_names()
+        if names is None:
             return highest
-        count = len(read_classes(beside))
-        if highest > count:
-            raise InputError(f"{beside} names {count} classes, {self.path} has the label "
-                             f"{highest - 1}: pack the pictures again")
-        return count
+        if highest > len(names):
+            raise InputError(f"{self.path.with_suffix('.classes.json')} names {len(names)} "
+                             f"classes, {self.path} has the label {highest - 1}: pack the "
+                             "pictures again")
+        return len(names)
 
     def _read_starts(self) -> np.ndarray:
         def read(offsets: np.ndarray) -> bytes:
@@ -312,22 +369,3 @@ class RecordSet:
             raise InputError(f"{self.name(index)}, has {found}: a classifier's record has one, "
                              "a whole number from 0")
         return labels.astype(np.int64)
-
-
-def write_classes(path: str | Path, classes: list[str]) -> None:
-    """PREFIX.classes.json: the class names, in the order of their labels."""
-    Path(path).write_text(json.dumps({"classes": classes}, indent=1) + "\n")
-
-
-def read_classes(path: str | Path) -> list[str]:
-    """Raises InputError where the file is missing or not what `write_classes` writes."""
-    try:
-        classes = json.loads(Path(path).read_text())["classes"]
-        if not isinstance(classes, list):
-            raise TypeError
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: scripts/im2rec.py writes it beside the .rec "
-                         "of the training set") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no list of classes: pack the training set again") from error
-    return [str(name) for name in classes]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from gluon_tricks.data.classes import read_classes
 from gluon_tricks.data.decode import decode_whole
 from gluon_tricks.data.record import (
     open_descriptor,
-    read_classes,
     read_frame,
     read_index,
     record_id,
@@ -51,7 +51,8 @@ def verify(prefix: Path, *, workers: int,
 
     A record is damaged where none starts, where it is cut short, where its picture does not decode
     or stops before its end, and where its label is no whole number from 0 or beyond the names in
-    PREFIX.classes.json. Raises InputError where a file is missing or no .idx.
+    PREFIX.classes.json. Changed bytes amid a JPEG's data go unnoticed: a JPEG has no checksum.
+    Raises InputError where a file is missing or no .idx.
     """
     rec, classes_file = Path(f"{prefix}.rec"), Path(f"{prefix}.classes.json")
     keys, offsets = (column.tolist() for column in read_index(f"{prefix}.idx"))
@@ -116,7 +117,10 @@ def reindex(prefix: Path) -> int:
     if len(set(keys)) < len(keys):
         keys = list(range(len(offsets)))
     part = idx.with_name(f"{idx.name}.part")
-    part.write_text("".join(f"{key}\t{offset}\n"
-                            for key, offset in zip(keys, offsets, strict=True)))
-    os.replace(part, idx)
+    try:
+        part.write_text("".join(f"{key}\t{offset}\n"
+                                for key, offset in zip(keys, offsets, strict=True)))
+        os.replace(part, idx)
+    finally:
+        part.unlink(missing_ok=True)
     return len(offsets)

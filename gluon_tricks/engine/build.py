@@ -2,11 +2,12 @@
 
 import contextlib
 import io
+import json
 from collections.abc import Sequence
 
 import mxnet as mx
 import numpy as np
-from mxnet import gluon
+from mxnet import autograd, gluon
 from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.config import Settings
@@ -63,10 +64,30 @@ def initialize(net: HybridBlock, settings: Settings, where: mx.Context) -> None:
     # GluonCV's networks leave shapes open. Infer them: a forward pass would have oneDNN reorder
     # the weights in the background, which races with whatever reads them next.
     net.infer_shape(mx.nd.zeros((1, 3, size, size), dtype=settings.dtype))
+    for name, parameter in net.collect_params().items():
+        if name.endswith("weight"):  # VGG brings an initialiser of its own
+            parameter.init = None
     mx.random.seed(settings.seed % 2**31)
     net.initialize(mx.init.Xavier(), ctx=where)
-    if settings.mode != "imperative":
+    hybridize(net, settings)
+
+
+def hybridize(net: HybridBlock, settings: Settings) -> None:
+    """Compile the network, unless the settings or the network forbid it.
+
+    A hybrid network keeps the graph of its first pass. Where that depends on the mode (GluonCV's
+    DropBlock asks whether it trains), prediction would run training's graph, or the reverse.
+    """
+    with autograd.train_mode():
+        training = _operators(net)
+    with autograd.predict_mode():
+        predicting = _operators(net)
+    if settings.mode != "imperative" and training == predicting:
         net.hybridize(static_alloc=True, static_shape=True)
+
+
+def _operators(net: HybridBlock) -> list[str]:
+    return [node["op"] for node in json.loads(net(mx.sym.var("data")).tojson())["nodes"]]
 
 
 def trainer(net: HybridBlock, settings: Settings) -> gluon.Trainer:

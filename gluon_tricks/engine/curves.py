@@ -15,8 +15,11 @@ def read_log(path: Path) -> tuple[list[dict], list[dict]]:
             [line for line in lines if line["kind"] == "epoch"])
 
 
-def draw_curves(log: Path, picture: Path) -> None:
-    """Training points stand at the end of their epoch; learning rate and speed also in between."""
+def draw_curves(log: Path, picture: Path, smoothed: bool = False) -> None:
+    """Training points stand at the end of their epoch; learning rate and speed also in between.
+
+    smoothed: training's loss is against smoothed labels, validation's never is.
+    """
     steps, epochs = read_log(log)
     ends = [line["epoch"] + 1 for line in epochs]
     per_epoch = (epochs[0]["update"] + 1) if epochs else 1
@@ -25,7 +28,8 @@ def draw_curves(log: Path, picture: Path) -> None:
 
     figure = Figure(figsize=(10, 7), layout="constrained")
     (loss, accuracy), (lr, speed) = figure.subplots(2, 2)
-    _lines(loss, "loss", ends, {"training": [line["train_loss"] for line in epochs],
+    training = "training, smoothed labels" if smoothed else "training"
+    _lines(loss, "loss", ends, {training: [line["train_loss"] for line in epochs],
                                 "validation": [line["val_loss"] for line in epochs]})
     _lines(accuracy, "accuracy, %", ends,
            {"training top-1": [100 * line["train_top1"] for line in epochs],

@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import math
 from pathlib import Path
 
 import mxnet as mx
@@ -9,10 +10,12 @@ from mxnet.base import _LIB, check_call
 from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.config import Settings
+from gluon_tricks.data.classes import check_same_classes, read_classes
 from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine import build
 from gluon_tricks.engine.checkpoint import classes_of, load_parameters, read_parameters
+from gluon_tricks.engine.inflight import InFlight
 from gluon_tricks.engine.metrics import Scores, Tally
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.loss import SoftmaxCrossEntropy
@@ -25,11 +28,12 @@ def evaluate(network: HybridBlock, loader: RecordLoader, *, classes: int, device
     Raises RunFault where the count of samples is not that of the records.
     """
     loss = SoftmaxCrossEntropy(classes)
-    tally = Tally()
+    tally, in_flight = Tally(), InFlight()
     for batch in loader.epoch():
         labels = mx.nd.array(batch.labels, ctx=device, dtype="int32")
         logits = network(mx.nd.array(batch.images, ctx=device, dtype=dtype))
         tally.update(loss(logits, labels), logits, labels)
+        in_flight.add(logits)
     scores = tally.scores()
     restore_layout(network)
     if scores.count != loader.order.records:
@@ -58,6 +62,9 @@ def evaluate_file(settings: Settings, params: Path) -> Scores:
     """
     device = build.device(settings)
     with RecordSet(*settings.rec_paths("val")) as records:
+        names = params.with_name("classes.json")
+        if names.is_file():  # params lie in a run folder
+            check_same_classes(records.path, records.class_names(), read_classes(names))
         arrays = read_parameters(params)
         classes = settings.num_classes or max(2, records.class_count())
         network = build.network(dataclasses.replace(settings, num_classes=classes))
@@ -68,7 +75,11 @@ def evaluate_file(settings: Settings, params: Path) -> Scores:
                                  "the parameters of one with two classes or more")
             network = build.network(dataclasses.replace(settings, num_classes=classes))
         load_parameters(network, params, device)
-        network.hybridize(static_alloc=True, static_shape=True)
+        build.hybridize(network, settings)
         settings = dataclasses.replace(settings, num_classes=classes)
         with build.eval_loader(settings, records) as loader:
-            return evaluate(network, loader, classes=classes, device=device)
+            scores = evaluate(network, loader, classes=classes, device=device)
+    if not math.isfinite(scores.loss):
+        raise RunFault(f"{params}: the loss is {scores.loss}, these parameters are of a run that "
+                       "diverged")
+    return scores

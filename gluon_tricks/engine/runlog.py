@@ -1,5 +1,6 @@
 """A run's folder: config.json, log.jsonl, train.log in GluonCV's line format, curves.png."""
 
+import contextlib
 import json
 import logging
 import re
@@ -24,12 +25,14 @@ def new_run_folder(save_dir: str | None, model: str) -> Path:
         folder = runs / f"{model}-{max(taken, default=0) + 1}"
     else:
         folder = Path(save_dir).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--save-dir {folder} is a file: choose a folder")
-    if folder.exists() and any(folder.iterdir()):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"--save-dir {folder}: there is a file in its place or above it, choose "
+                         "another") from error
+    if any(folder.iterdir()):
         raise InputError(f"--save-dir {folder} is not empty: choose another, nothing is "
                          "written over")
-    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -37,7 +40,15 @@ class _Terminal(logging.Handler):
     """Prints above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # stderr was closed
+            tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _File(logging.FileHandler):
+    """A full disk is the run's fault to report, not a traceback between the lines."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise
 
 
 class RunLog:
@@ -49,7 +60,7 @@ class RunLog:
         self._settings = settings
         self._jsonl = open(folder / "log.jsonl", "w", buffering=1)  # a line at a time
         self._logger = logging.Logger("gluon_tricks", logging.INFO)
-        for handler in (_Terminal(), logging.FileHandler(folder / settings.logging_file, "w")):
+        for handler in (_Terminal(), _File(folder / settings.logging_file, "w")):
             self._logger.addHandler(handler)
         self._since = time.monotonic(), 0  # when, and at which step, speed was last taken
 
@@ -59,7 +70,9 @@ class RunLog:
     def __exit__(self, kind, error, trace) -> None:
         if kind is not None:
             last = self.folder / "last.params"
-            self.info(f"stopped by {kind.__name__}; " + (
+            reason = {"KeyboardInterrupt": "Ctrl-C", "Terminated": "SIGTERM"}.get(
+                kind.__name__, kind.__name__)
+            self.info(f"stopped by {reason}; " + (
                 f"parameters of the last whole epoch: {last}" if last.exists()
                 else "no epoch was finished, no parameters are saved"))
         self._jsonl.close()
@@ -71,7 +84,7 @@ class RunLog:
         self._logger.info(line)
 
     def _json(self, kind: str, **values) -> None:
-        self._jsonl.write(json.dumps({"kind": kind, **values}) + "\n")
+        self._jsonl.write(json.dumps({"kind": kind, **values}, allow_nan=False) + "\n")
 
     def start_epoch(self) -> None:
         self._since = time.monotonic(), 0
@@ -98,7 +111,8 @@ class RunLog:
         self.info(f"[Epoch {epoch}] speed: {speed:.0f} samples/sec\ttime cost: {seconds:f}")
         self.info(f"[Epoch {epoch}] validation: err-top1={1 - validated.top1:f} "
                   f"err-top5={1 - validated.top5:f}")
-        draw_curves(self.folder / "log.jsonl", self.folder / "curves.png")
+        draw_curves(self.folder / "log.jsonl", self.folder / "curves.png",
+                    smoothed=self._settings.label_smoothing > 0)
 
     def end(self, *, best_epoch: int, best: Scores, last: Scores) -> None:
         """The run is whole: the last line of log.jsonl."""

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections import deque
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,18 +13,18 @@ from mxnet.gluon.block import HybridBlock
 from tqdm import tqdm
 
 from gluon_tricks.config import Settings
+from gluon_tricks.data.classes import check_same_classes, write_classes
 from gluon_tricks.data.loader import Batch, RecordLoader
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine import build
 from gluon_tricks.engine.checkpoint import save_parameters
 from gluon_tricks.engine.evaluate import evaluate
+from gluon_tricks.engine.inflight import InFlight
 from gluon_tricks.engine.metrics import Scores, Tally
 from gluon_tricks.engine.runlog import RunLog, new_run_folder
 from gluon_tricks.errors import RunFault
 from gluon_tricks.loss import SoftmaxCrossEntropy
 from gluon_tricks.optim.schedule import lr_at
-
-IN_FLIGHT = 2  # steps handed to the device beyond the one it works on; bounds memory
 
 
 @dataclass(frozen=True)
@@ -65,15 +64,22 @@ def train(settings: Settings) -> Result:
         train_set = stack.enter_context(RecordSet(*settings.rec_paths("train")))
         val_set = stack.enter_context(RecordSet(*settings.rec_paths("val")))
         settings = settings.settled(len(train_set), train_set.class_count())
+        classes = train_set.class_names()
+        check_same_classes(val_set.path, val_set.class_names(), classes)
         network = build.network(settings)
         val_data = stack.enter_context(build.eval_loader(settings, val_set))
         train_data = stack.enter_context(build.train_loader(settings, train_set))
+        for data in (val_data, train_data):  # what the first pictures show, before a file is made
+            with closing(data.epoch()) as batches:
+                next(batches)
         build.initialize(network, settings, device)
         log = stack.enter_context(
             RunLog(new_run_folder(settings.save_dir, settings.model), settings))
         run = Run(settings, device, network,
                   SoftmaxCrossEntropy(settings.num_classes, settings.label_smoothing),
                   build.trainer(network, settings), train_data, val_data, log)
+        if classes:  # for whoever evaluates the parameters
+            write_classes(log.folder / "classes.json", classes)
         announce(run, train_set, val_set)
         return train_epochs(run)
 
@@ -88,6 +94,9 @@ def announce(run: Run, train_set: RecordSet, val_set: RecordSet) -> None:
              f"lr {settings.lr:g}, {settings.lr_mode}; run folder {log.folder}")
     if settings.mode == "symbolic":
         log.info("--mode symbolic: Gluon has no such mode, the run is hybrid")
+    if settings.mode != "imperative" and not run.network._active:
+        log.info(f"{settings.model} has another graph in training than in prediction: the run is "
+                 "imperative")
 
 
 def train_epochs(run: Run) -> Result:
@@ -97,13 +106,14 @@ def train_epochs(run: Run) -> Result:
         started = time.monotonic()
         trained = train_epoch(run, epoch)
         seconds = time.monotonic() - started
+        last_update = (epoch + 1) * run.train_data.order.steps - 1
         validated = evaluate(run.network, run.val_data, classes=run.settings.num_classes,
                              device=run.device, dtype=run.settings.dtype)
+        finite(validated, run, last_update)
         save_parameters(run.network, run.log.folder / "last.params")
         if best is None or validated.top1 > best.top1:
             best_epoch, best = epoch, validated
             save_parameters(run.network, run.log.folder / "best.params")
-        last_update = (epoch + 1) * run.train_data.order.steps - 1
         run.log.epoch(epoch=epoch, update=last_update, lr=run.lr(last_update), seconds=seconds,
                       trained=trained, validated=validated)
     run.log.end(best_epoch=best_epoch, best=best, last=validated)
@@ -113,15 +123,13 @@ def train_epochs(run: Run) -> Result:
 def train_epoch(run: Run, epoch: int) -> Scores:
     """One pass over the training set."""
     steps = run.train_data.order.steps
-    tally, in_flight = Tally(), deque()
+    tally, in_flight = Tally(), InFlight()
     run.log.start_epoch()
     with tqdm(total=steps, desc=f"epoch {epoch + 1}/{run.settings.num_epochs}", unit="batch",
               disable=None, leave=False) as bar:
         for step, batch in enumerate(run.train_data.epoch(epoch)):
             update = epoch * steps + step
-            in_flight.append(train_step(run, update, batch, tally))
-            if len(in_flight) > IN_FLIGHT:
-                in_flight.popleft().wait_to_read()
+            in_flight.add(train_step(run, update, batch, tally))
             if (step + 1) % run.settings.log_interval == 0:
                 scores = finite(tally.scores(), run, update)
                 run.log.step(epoch=epoch, step=step, update=update, lr=run.lr(update),

@@ -45,13 +45,23 @@ def _gluoncv_model(name: str, **options) -> HybridBlock:
     if name not in model_zoo.get_model_list():
         near = difflib.get_close_matches(name, model_names(), n=5)
         raise InputError(f"unknown model {name!r}: " + (
-            f"did you mean {', '.join(near)}?" if near else "GluonCV's model zoo lists the names"))
+            f"did you mean {', '.join(near)}?" if near else
+            f"take one of {', '.join(resnet.NAMES)}, or a name of GluonCV's model zoo"))
     if _OTHER_TASK.search(name):
         raise InputError(f"model {name} is no image classifier: GluonCV made it for another task")
-    network = model_zoo.get_model(name, pretrained=False, **options)  # some have no default
+    zero_gamma = options.get("last_gamma", False)
+    if name.startswith(("resnext", "se_resnext")):  # GluonCV's has its two branches swapped
+        options["last_gamma"] = not zero_gamma
+    try:
+        network = model_zoo.get_model(name, pretrained=False, **options)  # some have no default
+    except (KeyError, AttributeError, ValueError) as error:
+        raise InputError(f"GluonCV cannot build {name} as a classifier: {error!r}") from error
     for option in options:
         if option not in _accepted_options(type(network)):
             raise InputError(_no_option(name, option))
+    if zero_gamma and not any(parameter.init == "zeros" for parameter in
+                              network.collect_params(".*gamma").values()):
+        raise InputError(_no_option(name, "last_gamma"))  # taken, and never used
     return network
 
 

@@ -12,7 +12,7 @@ import pytest
 from mxnet import recordio
 from PIL import Image
 
-from gluon_tricks.data import pack
+from gluon_tricks.data import pack, record
 from gluon_tricks.errors import InputError
 
 ENDS = ("rec", "idx", "lst", "classes.json")
@@ -317,3 +317,42 @@ def test_a_picture_too_long_for_a_jpeg_is_refused_or_left_out(tmp_path, out):
     assert "long.png" in refused(do, listing, out / "a", pack.Encoding())
     assert names(out) == []
     assert len(do(listing, out / "a", pack.Encoding(), skip_damaged=True)) == 1
+
+
+def test_nothing_is_left_where_the_last_file_cannot_be_written(picture_folder, tmp_path,
+                                                               monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    moves = []
+
+    def replace(source, target):
+        moves.append(target)
+        if len(moves) == 4:
+            raise OSError(28, "No space left on device", str(target))
+        original(source, target)
+
+    original = record.os.replace
+    monkeypatch.setattr(record.os, "replace", replace)
+    with pytest.raises(OSError, match="No space left"):
+        pack.pack(pack.list_folder(picture_folder), out / "set", pack.Encoding(), workers=2)
+    assert moves[-1] == out / "set.idx"
+    assert list(out.iterdir()) == []
+
+
+def test_two_processes_cannot_pack_to_one_prefix(picture_folder, tmp_path):
+    listing = pack.list_folder(picture_folder)
+    with record.RecordWriter(tmp_path / "set") as writer:
+        with pytest.raises(InputError, match=r"set\.rec\.part is being written by another"):
+            pack.pack(listing, tmp_path / "set", pack.Encoding(), workers=1)
+        writer.write(0, 0, b"first")
+    with record.RecordSet(tmp_path / "set.rec") as written:
+        assert written.read(0) == b"first"
+
+
+def test_a_list_that_is_there_is_refused_before_the_work(picture_folder, tmp_path):
+    (tmp_path / "set.lst").write_text("kept")
+    with pytest.raises(InputError, match=r"set\.lst is there already"):
+        pack.pack(pack.list_folder(picture_folder), tmp_path / "set", pack.Encoding(), workers=1,
+                  progress=lambda results: pytest.fail("it began to pack"))
+    assert (tmp_path / "set.lst").read_text() == "kept"
+    assert {path.name for path in tmp_path.iterdir()} == {"pictures", "set.lst"}

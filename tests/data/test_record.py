@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mxnet import recordio
 
-from gluon_tricks.data import record
+from gluon_tricks.data import classes, record
 from gluon_tricks.errors import InputError
 
 MAGIC = struct.pack("<I", 0xCED7230A)
@@ -312,7 +312,7 @@ def test_damage_after_opening_names_the_record(small):
 def test_class_count(small):
     with record.RecordSet(f"{small}.rec") as records:
         assert records.class_count() == 3
-        record.write_classes(f"{small}.classes.json", ["a", "b", "c", "d", "e"])
+        classes.write_classes(f"{small}.classes.json", ["a", "b", "c", "d", "e"])
         assert records.class_count() == 5
         small.with_name("small.classes.json").write_text(json.dumps({"classes": ["a", "b"]}))
         with pytest.raises(InputError, match=r"names 2 classes.* has the label 2") as raised:
@@ -322,8 +322,8 @@ def test_class_count(small):
 
 def test_classes_are_read_back(tmp_path):
     names = ["tench, Tinca tinca", "b\u00fccher", "\u732b", "0", ""]
-    record.write_classes(tmp_path / "a.classes.json", names)
-    assert record.read_classes(tmp_path / "a.classes.json") == names
+    classes.write_classes(tmp_path / "a.classes.json", names)
+    assert classes.read_classes(tmp_path / "a.classes.json") == names
 
 
 @pytest.mark.parametrize("text", [
@@ -333,7 +333,7 @@ def test_classes_are_read_back(tmp_path):
 def test_a_file_that_is_no_list_of_classes(tmp_path, text):
     (tmp_path / "a.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(InputError) as raised:
-        record.read_classes(tmp_path / "a.json")
+        classes.read_classes(tmp_path / "a.json")
     assert str(tmp_path / "a.json") in one_line(raised)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from mxnet import recordio
 
-from gluon_tricks.data.record import RecordSet, RecordWriter, write_classes
+from gluon_tricks.data.classes import write_classes
+from gluon_tricks.data.record import RecordSet, RecordWriter
 from gluon_tricks.data.verify import reindex, verify
 from gluon_tricks.errors import InputError
 

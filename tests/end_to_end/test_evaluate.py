@@ -7,7 +7,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.data.record import RecordWriter, write_classes
+from gluon_tricks.data.classes import write_classes
+from gluon_tricks.data.record import RecordWriter
 from gluon_tricks.models.zoo import get_model
 
 LABELS = [3, 1, 0, 2, 4, 5, 3, 3, 1]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gluon_tricks.data.classes import write_classes
 from gluon_tricks.data.record import RecordWriter
 from gluon_tricks.data.verify import reindex
 
@@ -103,10 +104,11 @@ def test_one_class(refused, flags, records, jpeg):
     assert "--num-classes 1: must be at least 2" in refused("train_imagenet", *flags)
 
 
-def test_a_crop_larger_than_the_picture(script, flags):
-    done = script("train_imagenet", *flags, "--crop", "pad", "--input-size", 64)
-    assert done.returncode == 2
-    assert "a 64x64 crop does not fit into a 40x32 picture padded by 4" in done.stderr
+@pytest.mark.parametrize("size", [36, 64])
+def test_a_crop_larger_than_the_picture(refused, flags, records, size):
+    message = refused("train_imagenet", *flags, "--crop", "pad", "--input-size", size)
+    assert f"a {size}x{size} " in message and "does not fit into a 40x32 picture" in message
+    assert not (records / "run").exists()
 
 
 def test_fewer_records_than_a_batch(refused, flags):
@@ -123,12 +125,31 @@ def test_devices_that_are_not_there(refused, flags, gpus, reason):
     assert reason in refused("train_imagenet", *flags, "--num-gpus", gpus)
 
 
-def test_unwritable_run_folder(script, flags, records):
+def test_a_file_where_the_run_folder_should_be(refused, flags, records):
     (records / "file").write_text("")
-    done = script("train_imagenet", *flags, "--save-dir", records / "file" / "run")
-    assert done.returncode == 1
-    assert "file" in done.stderr.strip().splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    for folder in (records / "file", records / "file" / "run"):
+        assert "file in its place" in refused("train_imagenet", *flags, "--save-dir", folder)
+
+
+def test_a_validation_set_with_other_classes(refused, flags, records):
+    write_classes(records / "train.classes.json", ["ant", "bee"])
+    write_classes(records / "val.classes.json", ["bee", "cat"])
+    message = refused("train_imagenet", *flags)
+    assert "label 0 is 'bee', in training it is 'ant'" in message
+    assert "--classes" in message
+    write_classes(records / "val.classes.json", ["ant"])
+    assert "label 1 is nothing, in training it is 'bee'" in refused("train_imagenet", *flags)
+    assert not (records / "run").exists()
+
+
+def test_evaluation_knows_the_training_set_s_classes(script, refused, flags, records):
+    write_classes(records / "train.classes.json", ["ant", "bee"])
+    write_classes(records / "val.classes.json", ["ant", "bee"])
+    assert script("train_imagenet", *flags).returncode == 0
+    write_classes(records / "val.classes.json", ["ant", "cat"])
+    message = refused("evaluate", "--model", "resnet18_v1", "--input-size", 32, "--rec-val",
+                      records / "val.rec", "--params", records / "run" / "best.params")
+    assert "label 1 is 'cat', in training it is 'bee'" in message
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -144,5 +165,6 @@ def test_signals_end_a_run_with_their_code(flags, records, number, code):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == code
     assert f"last whole epoch: {records / 'run' / 'last.params'}" in errors
+    assert "stopped by " + {130: "Ctrl-C", 143: "SIGTERM"}[code] in log.read_text()
     assert "Traceback" not in errors
     assert (records / "run" / "last.params").is_file()

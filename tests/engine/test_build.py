@@ -282,3 +282,12 @@ def test_shuffled_labels_go_to_other_pictures_of_the_training_set_alone(tmp_path
                 assert batch.labels.tolist() == batch.indices.tolist()
     assert sorted(seen) == sorted(seen.values()) == labels
     assert sum(index != label for index, label in seen.items()) >= 5
+
+
+def test_xavier_also_where_the_network_brings_its_own():
+    settings = Settings(model="vgg11_bn", input_size=32, batch_size=1).settled(10, 10)
+    network = build.network(settings)
+    build.initialize(network, settings, mx.cpu())
+    weight = network.collect_params()[f"{network.prefix}conv1_weight"].data().asnumpy()
+    bound = np.sqrt(6 / ((weight.shape[0] + weight.shape[1]) * 9))
+    assert 0.99 * bound < np.abs(weight).max() <= bound

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gluon_tricks.config import Settings
+from gluon_tricks.engine import build
 from gluon_tricks.engine.train import train, update_seed
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.optim.schedule import lr_at
@@ -114,6 +115,29 @@ def test_best_parameters_are_those_of_the_best_epoch(settings, monkeypatch):
 def test_a_loss_that_is_not_finite_stops_the_run(settings):
     with pytest.raises(RunFault, match=r"update \d, lr .*lower --lr.*no epoch was finished"):
         train(settings(lr=1e30, warmup_epochs=0, lr_mode="constant"))
+
+
+def test_parameters_that_are_not_finite_are_not_kept(settings, tmp_path):
+    """One update an epoch: the loss of the training is still finite, what it leaves is not."""
+    with pytest.raises(RunFault, match="no epoch was finished"):
+        train(settings(lr=1e20, warmup_epochs=0, lr_mode="constant", batch_size=21, num_epochs=1))
+    assert not list((tmp_path / "run").glob("*.params"))
+
+
+def test_the_graph_of_a_network_that_asks_for_the_mode_is_not_kept(settings):
+    class AsksForTheMode(mx.gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            return x * 0 if mx.autograd.is_training() else F.identity(x)
+
+    network, plain = AsksForTheMode(), mx.gluon.nn.Activation("relu")
+    for net in (network, plain):
+        build.hybridize(net, settings())
+    x = mx.nd.ones((1, 2))
+    with mx.autograd.record():
+        assert network(x).asnumpy().tolist() == [[0, 0]]
+    assert network(x).asnumpy().tolist() == [[1, 1]]
+    assert plain._active
+    assert not network._active
 
 
 def test_a_folder_with_files_is_not_written_over(settings, tmp_path):

@@ -83,3 +83,21 @@ def test_options_reach_gluoncv_networks(name, last):
     zero = [key for key, parameter in net._collect_params_with_prefix().items()
             if key.endswith(f"{last}.gamma") and parameter.init == "zeros"]
     assert len(zero) == (16 if "50" in name else 8)
+
+
+def zero_gammas(name, **options):
+    network = get_model(name, classes=10, **options)
+    return sum(parameter.init == "zeros" for parameter in
+               network.collect_params(".*gamma").values())
+
+
+@pytest.mark.parametrize("name", ["resnext50_32x4d", "se_resnext50_32x4d", "resnet50_v2"])
+def test_last_gamma_zeroes_gammas_in_gluoncv_s_networks_and_its_absence_none(name):
+    """GluonCV's ResNeXt does the reverse."""
+    assert zero_gammas(name) == 0
+    assert zero_gammas(name, last_gamma=True) == 16
+
+
+def test_last_gamma_is_refused_where_gluoncv_takes_it_and_does_nothing():
+    with pytest.raises(InputError, match="--last-gamma"):
+        get_model("mobilenetv3_small", last_gamma=True)
