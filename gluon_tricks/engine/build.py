@@ -67,9 +67,14 @@ def initialize(net: HybridBlock, settings: Settings, where: mx.Context) -> None:
     for name, parameter in net.collect_params().items():
         if name.endswith("weight"):  # VGG brings an initialiser of its own
             parameter.init = None
-    mx.random.seed(settings.seed % 2**31)
+    mx.random.seed(_fold(settings.seed))
     net.initialize(mx.init.Xavier(), ctx=where)
     hybridize(net, settings)
+
+
+def _fold(seed: int) -> int:
+    """64 bits into the 31 that MXNet's seed has; a seed of 31 bits stays as it is."""
+    return (seed ^ seed >> 31 ^ seed >> 62) & 0x7FFFFFFF
 
 
 def hybridize(net: HybridBlock, settings: Settings) -> None:

@@ -291,3 +291,15 @@ def test_xavier_also_where_the_network_brings_its_own():
     weight = network.collect_params()[f"{network.prefix}conv1_weight"].data().asnumpy()
     bound = np.sqrt(6 / ((weight.shape[0] + weight.shape[1]) * 9))
     assert 0.99 * bound < np.abs(weight).max() <= bound
+
+
+def test_seeds_of_more_than_31_bits_initialise_otherwise_than_what_is_left_of_them():
+    def weight(seed):
+        settings = Settings(model="resnet18_v1", seed=seed, input_size=32, batch_size=1)
+        settings = settings.settled(10, 10)
+        network = build.network(settings)
+        build.initialize(network, settings, mx.cpu())
+        return network.fc.weight.data().asnumpy()
+    assert not np.array_equal(weight(1), weight(1 + 2**31))
+    assert not np.array_equal(weight(1), weight(1 + 2**63))
+    assert np.array_equal(weight(2**63), weight(2**63))
