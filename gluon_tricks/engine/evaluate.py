@@ -68,11 +68,12 @@ def evaluate_file(settings: Settings, params: Path) -> Scores:
         arrays = read_parameters(params)
         classes = settings.num_classes or max(2, records.class_count())
         network = build.network(dataclasses.replace(settings, num_classes=classes))
-        if settings.num_classes is None:
-            classes = classes_of(network, arrays) or classes
-            if classes < 2:
+        found = classes_of(network, arrays)
+        if settings.num_classes is None and found not in (None, classes):
+            if found < 2:
                 raise InputError(f"{params} is of a network with one output, no classifier: give "
                                  "the parameters of one with two classes or more")
+            classes = found
             network = build.network(dataclasses.replace(settings, num_classes=classes))
         load_parameters(network, params, device)
         build.hybridize(network, settings)

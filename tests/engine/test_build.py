@@ -8,6 +8,7 @@ import pytest
 from mxnet import autograd
 
 from gluon_tricks.config import Settings
+from gluon_tricks.data.recipes import EvalTransform, TrainTransform
 from gluon_tricks.data.record import RecordSet, RecordWriter
 from gluon_tricks.engine import build
 from gluon_tricks.errors import InputError
@@ -303,3 +304,13 @@ def test_seeds_of_more_than_31_bits_initialise_otherwise_than_what_is_left_of_th
     assert not np.array_equal(weight(1), weight(1 + 2**31))
     assert not np.array_equal(weight(1), weight(1 + 2**63))
     assert np.array_equal(weight(2**63), weight(2**63))
+
+
+def test_the_settings_defaults_are_the_transforms_own(tmp_path, noise_records):
+    noise_records(tmp_path / "a", 32, (8, 8), 2)
+    settings = Settings(model="resnet18_v1").settled(32, 2)
+    with (RecordSet(tmp_path / "a.rec") as records,
+          build.train_loader(settings, records) as train,
+          build.eval_loader(settings, records) as validation):
+        assert train._transform == TrainTransform()
+        assert validation._transform == EvalTransform()

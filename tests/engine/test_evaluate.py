@@ -166,3 +166,12 @@ def test_a_network_of_one_output_is_refused_on_a_set_of_one_class(saved, setting
         writer.write(0, 0, jpeg(np.zeros((40, 40, 3), np.uint8)))
     with pytest.raises(InputError):
         evaluate_file(dataclasses.replace(settings, rec_val=str(tmp_path / "one.rec")), saved(1))
+
+
+def test_evaluation_does_not_run_ahead_of_the_device(records, net, monkeypatch):
+    added = []
+    monkeypatch.setattr("gluon_tricks.engine.inflight.InFlight.add",
+                        lambda self, result: added.append(result.shape))
+    with RecordLoader(records, TRANSFORM, EvalOrder(COUNT, 50), workers=1) as loader:
+        evaluate(net, loader, classes=CLASSES, device=mx.cpu())
+    assert added == [(50, CLASSES), (50, CLASSES), (3, CLASSES)]
