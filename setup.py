@@ -4,10 +4,12 @@ MXNet itself comes by an extra, `[cpu]` or `[gpu]`, never both: the two packages
 each other's files.
 """
 
+import hashlib
+import os
 import re
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gluon_tricks/__init__.py").read_text())[1]
@@ -34,6 +36,33 @@ EXTRAS = {
     ],
 }
 
+NATIVE = Path("gluon_tricks/_native")
+
+
+def native_extension() -> list[Extension]:
+    """The C++ decoder. Optional: without a compiler or libjpeg the package installs without it.
+
+    GLUON_TRICKS_NATIVE=required makes a failed build fail the install, with the compiler's words.
+    """
+    try:
+        import pybind11  # its headers bind C++ to Python; pyproject.toml names it for the build
+    except ImportError:
+        return []
+    files = sorted(file for file in (HERE / NATIVE).iterdir() if file.suffix in (".cpp", ".h"))
+    sources = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return [Extension(
+        "gluon_tricks._native.core",
+        [str(NATIVE / file.name) for file in files if file.suffix == ".cpp"],
+        depends=[str(NATIVE / file.name) for file in files],
+        include_dirs=[pybind11.get_include()], libraries=["jpeg"],
+        # No contraction and no -march: the same bits on every machine of one architecture.
+        extra_compile_args=["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno",
+                            "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros",
+                            "-fvisibility=hidden", "-Wall", "-Wextra",
+                            f'-DNATIVE_SOURCES="{sources}"'],
+        optional=os.environ.get("GLUON_TRICKS_NATIVE") != "required")]
+
+
 setup(
     name="gluon_tricks",
     version=VERSION,
@@ -42,6 +71,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["gluon_tricks", "gluon_tricks.*"]),
+    package_data={"gluon_tricks._native": ["*.cpp", "*.h"]},
+    ext_modules=native_extension(),
     python_requires="~=3.11.0",  # gluoncv and mxnet need distutils, gone in 3.12
     install_requires=REQUIRED,
     extras_require=EXTRAS,

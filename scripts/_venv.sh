@@ -95,12 +95,48 @@ pip_in() { # DIR ARGUMENTS...
     PIP_DISABLE_PIP_VERSION_CHECK=1 "$dir/bin/python" -m pip -q "$@"
 }
 
+# has_native DIR: whether the C++ decoder is there, built from the sources that are there.
+has_native() {
+    "$1/bin/python" -I 2>/dev/null - <<'END'
+import sys
+
+from gluon_tricks.data.native import why_not
+
+sys.exit(why_not() is not None)
+END
+}
+
+# require_native PYTHON: makes sure of what the C++ decoder's build needs, as require_packages does.
+require_native() {
+    local include missing=()
+    include=$("$1" -c 'import sysconfig; print(sysconfig.get_paths()["include"])') || return
+    command -v g++ >/dev/null || missing+=(g++)
+    [[ -f $include/Python.h ]] || missing+=(python3.11-dev)
+    g++ -E -x c++ - <<<$'#include <cstdio>\n#include <jpeglib.h>' &>/dev/null \
+        || missing+=(libjpeg62-turbo-dev)
+    require_packages "the tests of the native decoder will skip" "${missing[@]}"
+}
+
+# build_native DIR: builds the C++ decoder, which make_venv goes without where its build fails; here
+# the compiler's words are shown and the status is not 0.
+build_native() {
+    ! has_native "$1" || return 0
+    echo "building the native decoder"
+    GLUON_TRICKS_NATIVE=required _install_editable "$1" . --no-deps
+}
+
+# All environments of a clone share what is built in its folder.
+_install_editable() { # DIR TARGET PIP-ARGUMENTS...
+    (cd -- "$clone" && locked "$clone" pip_in "$1" install -e "${@:2}")
+}
+
 # What DIR/gluon_tricks.stamp says of a finished install. DIR comes first: an environment that was
 # moved or copied has scripts that point to the old place.
-_stamp() { # DIR EXTRAS
+_stamp() ( # DIR EXTRAS
     printf '%s\n' "$1" "$clone" "$2"
-    sha256sum <"$clone/setup.py"
-}
+    LC_ALL=C # the order of the names
+    cd -- "$clone" && sha256sum setup.py pyproject.toml gluon_tricks/_native/*.{cpp,h}
+)
 
 is_installed() { # DIR EXTRAS
     [[ -x $1/bin/python && -f $1/gluon_tricks.stamp ]] \
@@ -112,7 +148,7 @@ _install() { # DIR EXTRAS PYTHON
     _make_bare "$1" "$3" || return
     echo "installing the pinned CPU stack into $1 (about 1 minute)"
     rm -f -- "$1/gluon_tricks.stamp" || return
-    if ! (cd -- "$clone" && pip_in "$1" install -e ".[$2]"); then
+    if ! _install_editable "$1" ".[$2]"; then
         echo "the install failed, see pip's message above; run this again to try once more" >&2
         return 1
     fi

@@ -3,7 +3,8 @@
 #
 # Installs everything that the tests need, Horovod too, into .venv-test, or into the folder that
 # GLUON_TRICKS_TEST_VENV names. --slow adds the tests that take minutes. Paths among the
-# arguments are relative to the root of the clone.
+# arguments are relative to the root of the clone. Builds the native decoder where g++ and libjpeg's
+# headers are there (as root in CI it installs them), skips its tests elsewhere.
 set -euo pipefail
 
 # shellcheck source=scripts/_venv.sh
@@ -63,11 +64,20 @@ for argument; do
     esac
 done
 
+native=0
+if ! has_native "$venv"; then
+    python=$venv/bin/python
+    [[ -x $python ]] || python=$(find_python)
+    require_native "$python" || native=$?
+    ((native == 0 || native == 2)) || exit "$native" # 2: it said what is missing
+fi
+
 if ! is_installed "$venv" cpu,test || ! has_horovod "$venv"; then
     has_horovod "$venv" || require_compiler # said now, not after the install
     make_venv "$venv" cpu,test
     locked "$venv" install_horovod "$venv"
 fi
+((native)) || locked "$venv" build_native "$venv"
 mend_opencv "$venv"
 
 cd -- "$clone"

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from gluon_tricks.data import native
 from gluon_tricks.data.record import RecordWriter
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +33,17 @@ def real_data() -> Path:
         pytest.skip("needs the real data that GLUON_TRICKS_TEST_DATA points to")
     assert Path(folder).is_dir(), f"GLUON_TRICKS_TEST_DATA={folder} is no folder"
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def native_core():
+    """The C++ extension; skips where it cannot be used, but in CI, where it must be there."""
+    reason = native.why_not()
+    if reason is not None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"the native decoder is missing: {reason}")
+        pytest.skip(f"needs the native decoder, but {reason}")
+    return native.core()
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""The wrong Python or NumPy is named in one line, with the remedy, when the package is imported."""
+"""A wrong Python or NumPy is named in one line, with the remedy; what the shell scripts install."""
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,76 @@ def test_the_check_runs_on_older_pythons_too():
                    for annotation in (getattr(node, "annotation", None),
                                       getattr(node, "returns", None)) if annotation]
     assert postponed or not [text for text in annotations if "|" in text or "[" in text]
+
+
+def in_shell(command, *, clone=ROOT, path=None, **variables):
+    """A command of bash that knows the functions of scripts/_venv.sh."""
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    return subprocess.run(
+        [shutil.which("bash"), "-c", f"source '{clone}/scripts/_venv.sh'; {command}"],
+        capture_output=True, text=True, timeout=60,
+        env={**environment, **({"PATH": str(path)} if path else {}), **variables})
+
+
+@pytest.mark.parametrize("change", [
+    "gluon_tricks/_native/module.cpp", "gluon_tricks/_native/transcode.h", "setup.py",
+    "pyproject.toml", "gluon_tricks/_native/new.cpp", "README.md", "gluon_tricks/_native/core.so",
+])
+def test_an_install_is_done_again_where_what_is_built_has_changed(tmp_path, change):
+    shutil.copytree(ROOT / "gluon_tricks" / "_native", tmp_path / "gluon_tricks" / "_native")
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    for name in ("setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    def stamp():
+        done = in_shell("_stamp /venv cpu", clone=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    before = stamp()
+    assert before == stamp()
+    assert before.splitlines()[:3] == ["/venv", str(tmp_path), "cpu"]
+    with open(tmp_path / change, "a") as file:
+        file.write("\n")
+    assert (stamp() == before) == (change in ("README.md", "gluon_tricks/_native/core.so"))
+
+
+@pytest.fixture
+def bare_path(tmp_path):
+    """A folder for PATH with the tools that the scripts use, but no compiler."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("dirname", "cat", "touch"):
+        (folder / name).symlink_to(shutil.which(name))
+    return folder
+
+
+def executable(path, text):
+    path.write_text(f"#!{shutil.which('bash')}\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(("compiler", "missing"), [
+    (None, "g++ libjpeg62-turbo-dev"), ("cat >/dev/null; exit 1", "libjpeg62-turbo-dev"),
+    ("cat >/dev/null", None),
+])
+def test_what_the_native_decoder_lacks_is_one_line(bare_path, compiler, missing):
+    if compiler:
+        executable(bare_path / "g++", compiler)
+    python = f"{bare_path}/python"
+    executable(bare_path / "python", f"echo {bare_path}")
+    (bare_path / "Python.h").touch()
+    done = in_shell(f"require_native {python}", path=bare_path)
+    line = (f"the tests of the native decoder will skip; on Debian: apt-get install {missing}\n"
+            if missing else "")
+    assert (done.returncode, done.stdout, done.stderr) == (2 if missing else 0, "", line)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs packages")
+def test_as_root_in_ci_what_the_native_decoder_lacks_is_installed(bare_path):
+    executable(bare_path / "python", f"echo {bare_path}")
+    executable(bare_path / "apt-get", f'echo "$@" >>{bare_path}/asked')
+    done = in_shell(f"require_native {bare_path}/python", path=bare_path, CI="true")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (bare_path / "asked").read_text().splitlines()[-1].endswith(
+        " g++ python3.11-dev libjpeg62-turbo-dev")

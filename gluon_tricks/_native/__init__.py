@@ -1,0 +1,1 @@
+"""The C++ decoder and colour pass; data/native.py alone imports it."""

@@ -1,0 +1,10 @@
+// Compiles a function for newer processors besides the baseline; the best is taken at run time.
+#pragma once
+
+// The loader resolves such functions before a sanitizer's runtime is there.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define NATIVE_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define NATIVE_CLONES
+#endif

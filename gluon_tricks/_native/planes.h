@@ -1,0 +1,47 @@
+// The part of a JPEG that a crop needs, decoded to planes of samples.
+#pragma once
+#include <vector>
+
+#include "entropy.h"
+#include "header.h"
+
+namespace native {
+
+// Decoded samples of one component. Sample (y, x) is centred at ((top + y + 0.5) / scale_y,
+// (left + x + 0.5) / scale_x) of the stored picture, in pixels from its corner.
+struct Plane {
+    const uint8_t* samples = nullptr;
+    ptrdiff_t stride = 0;
+    int height = 0, width = 0;
+    int top = 0, left = 0;
+    double scale_y = 1, scale_x = 1;
+};
+
+// Decodes windows; keeps its buffers from picture to picture. For one thread.
+class PlaneDecoder {
+public:
+    // Decodes the blocks that `window` (inside the stored picture) touches. Where a plane's part
+    // of height x width pixels is at least twice `least` on both sides it is decoded to half, a
+    // quarter or an eighth of its size, at least `least` still; least 0: never. False where the
+    // data are damaged.
+    bool decode(const uint8_t* data, size_t size, const Header& header, const Rect& window,
+                int height, int width, int least, Plane planes[3]);
+
+private:
+    struct Grid;  // of MCUs
+    bool find_segments(const uint8_t* data, size_t size, const Header& header, size_t expected);
+    bool open_segment(const uint8_t* data, size_t number);
+    bool decode_mcu(const Header& header, const Grid& grid, int row, int column);
+    bool skip_mcu(const Header& header);
+
+    Tables tables_;
+    std::vector<size_t> starts_;  // of the restart segments; the last is the end of the last one
+    std::vector<uint8_t> unstuffed_;
+    BitReader bits_;
+    int16_t dc_[3];  // of the last block; wraps round where the data are damaged
+    std::vector<uint8_t> samples_[3];
+    int16_t steps_[3][kBlock];
+    int sizes_[3];  // samples on a side of a block
+};
+
+}  // namespace native

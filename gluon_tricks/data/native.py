@@ -1,0 +1,45 @@
+"""The C++ decoder, where it was built: the only file that imports gluon_tricks._native."""
+
+import functools
+import hashlib
+import importlib
+from importlib import resources
+from types import ModuleType
+
+from gluon_tricks.errors import InputError
+
+MODULE = "gluon_tricks._native.core"
+INSTALL = "apt-get install g++ libjpeg62-turbo-dev, then pip install -e '.[cpu]' (or [gpu]) again"
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Why the native decoder cannot be used, in half a sentence; None where it can.
+
+    A build that is older than the C++ sources beside it does not count: a rebuild may have failed
+    and left it there. Found out once a process.
+    """
+    try:
+        found = importlib.import_module(MODULE)
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == MODULE:
+            return f"it was not built: {INSTALL}"
+        return f"it cannot load ({error}): {INSTALL}"
+    if getattr(found, "sources", None) != sources_hash():
+        return f"it was built from other sources: {INSTALL}"
+    return None
+
+
+def sources_hash() -> str:
+    """SHA-256, in hex, of the C++ files in the order of their names; setup.py compiles it in."""
+    files = sorted((file for file in resources.files("gluon_tricks._native").iterdir()
+                    if file.name.endswith((".cpp", ".h"))), key=lambda file: file.name)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def core() -> ModuleType:
+    """The extension module. Raises InputError, with the remedy, where it cannot be used."""
+    reason = why_not()
+    if reason:
+        raise InputError(f"this needs the native decoder, but {reason}")
+    return importlib.import_module(MODULE)
