@@ -30,7 +30,9 @@ _FRAME = struct.Struct("<II")
 _HEADER = struct.Struct("<IfQQ")
 _START = np.dtype([("magic", "<u4"), ("kind_and_length", "<u4"), ("flag", "<u4"),
                    ("label", "<f4"), ("id", "<u8"), ("id2", "<u8"), ("first_label", "<f4")])
+_STARTS_WITH = struct.Struct("<III").unpack_from  # of _START: magic, kind and length, flag
 _MAX_LENGTH = 1 << 29
+_LENGTH = _MAX_LENGTH - 1  # the bits that hold it
 MAX_LABEL = 1 << 24  # whole numbers below it are exact in float32
 
 
@@ -66,7 +68,7 @@ def read_frame(file: int, offset: int) -> tuple[bytes, int]:
         magic, word = _FRAME.unpack(head)
         if magic != MAGIC:
             raise ValueError("no record starts here")
-        kind, length = word >> 29, word & (_MAX_LENGTH - 1)
+        kind, length = word >> 29, word & _LENGTH
         if kind not in ((2, 3) if parts else (0, 1)):
             raise ValueError("a part of a record is missing here")
         padded = length + -length % 4
@@ -248,23 +250,26 @@ def open_descriptor(path: str | Path) -> Iterator[int]:
 class RecordSet:
     """A .rec with its .idx, both checked: every record's start is read when the set is opened.
 
-    keys, offsets, labels: (records,) int64, in the order of the .idx. Raises InputError, naming
-    the file and the record, where a file is missing, the .rec is truncated, the two do not belong
+    keys, offsets, labels, lengths: (records,) int64, in the order of the .idx; a length is that
+    of the record's bytes in the file, -1 where they are in parts. Raises InputError, naming the
+    file and the record, where a file is missing, the .rec is truncated, the two do not belong
     together, or a label is no class number.
     """
 
     def __init__(self, rec: str | Path, idx: str | Path | None = None):
         self.path = Path(rec)
-        self._idx = Path(idx) if idx else self.path.with_suffix(".idx")
+        self.idx_path = Path(idx) if idx else self.path.with_suffix(".idx")
         if not self.path.is_file():
             raise InputError(f"{self.path} is missing: give the path of a .rec file "
                              "(scripts/im2rec.py writes one)")
-        self.keys, self.offsets = read_index(self._idx)
+        self.keys, self.offsets = read_index(self.idx_path)
         self._file = os.open(self.path, os.O_RDONLY)
         try:
             starts = self._read_starts()
             self._check_layout(starts)
             self.labels = self._check_labels(starts)
+            kind, length = starts["kind_and_length"] >> 29, starts["kind_and_length"] & _LENGTH
+            self.lengths = np.where(kind == 0, length, -1).astype(np.int64)
         except BaseException:
             self.close()
             raise
@@ -288,6 +293,10 @@ class RecordSet:
         return (f"{self.path}, the record with key {self.keys[index]} "
                 f"at byte {self.offsets[index]}")
 
+    def fileno(self) -> int:
+        """The open .rec's file descriptor; read from it by position alone."""
+        return self._file
+
     def read(self, index: int) -> bytes:
         """The encoded picture of record `index`; any number of threads may read at once."""
         try:
@@ -295,6 +304,26 @@ class RecordSet:
         except ValueError as error:
             raise InputError(f"{self.name(index)}: {error}; "
                              "scripts/im2rec.py --verify lists what is damaged") from error
+
+    def read_ends(self, index: int, first: int, last: int) -> tuple[int, bytes, bytes]:
+        """The length of the picture of record `index`, its `first` bytes and its `last` ones.
+
+        A shorter picture is returned whole, in place of either. Reads no more of the file than
+        that, but all of a record in several parts. Any number of threads may read at once.
+        """
+        offset = int(self.offsets[index])
+        start = os.pread(self._file, _START.itemsize + first, offset)
+        if len(start) >= _START.itemsize:
+            magic, word, flag = _STARTS_WITH(start)
+            before = 8 + _HEADER.size + 4 * flag  # bytes of the record before its picture
+            size = 8 + word - before  # of the picture, for a record of one part, whose kind is 0
+            if magic == MAGIC and word < _MAX_LENGTH and flag <= 1 and size >= 0:
+                head = start[before:before + min(first, size)]
+                if size <= first:
+                    return size, head, head[-last:]
+                return size, head, os.pread(self._file, last, offset + before + size - last)
+        picture = self.read(index)
+        return len(picture), picture[:first], picture[-last:]
 
     def class_names(self) -> list[str] | None:
         """From the .classes.json beside the .rec; None where there is none."""
@@ -327,8 +356,8 @@ class RecordSet:
             return np.frombuffer(b"".join(pool.map(read, chunks)), _START)
 
     def _mismatch(self, index: int, why: str) -> InputError:
-        return InputError(f"{self._idx} does not match {self.path}: key {self.keys[index]} says "
-                          f"byte {self.offsets[index]}, but {why}; rebuild it with "
+        return InputError(f"{self.idx_path} does not match {self.path}: key {self.keys[index]} "
+                          f"says byte {self.offsets[index]}, but {why}; rebuild it with "
                           "scripts/im2rec.py --reindex")
 
     def _check_layout(self, starts: np.ndarray) -> None:
@@ -338,7 +367,7 @@ class RecordSet:
         wrong = np.flatnonzero(inside & (starts["magic"] != MAGIC))
         if len(wrong):
             raise self._mismatch(wrong[0], "no record starts there")
-        length = (starts["kind_and_length"] & (_MAX_LENGTH - 1)).astype(np.int64)
+        length = (starts["kind_and_length"] & _LENGTH).astype(np.int64)
         ends = self.offsets + 8 + length + -length % 4
         order = np.argsort(self.offsets)
         for index in np.flatnonzero(inside & (starts["kind_and_length"] >> 29 != 0)):
@@ -348,7 +377,7 @@ class RecordSet:
                 ends[index] = size + 1
         last = order[-1]
         if not inside.all() or ends[last] > size:
-            raise InputError(f"{self.path} is truncated: {self._idx} promises "
+            raise InputError(f"{self.path} is truncated: {self.idx_path} promises "
                              f"{max(ends[last], self.offsets[last] + 8)} bytes or more, the file "
                              f"has {size}; copy or pack it again")
         expected = np.concatenate([[0], ends[order][:-1]])

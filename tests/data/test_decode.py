@@ -1,12 +1,14 @@
 """Decoding against Pillow, and what must be told from a picture."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from gluon_tricks.data.decode import decode, decode_whole
+from gluon_tricks.data.decode import MAX_PIXELS, decode, decode_whole
 
 
 def smooth(height=40, width=56):
@@ -114,3 +116,182 @@ def test_bytes_behind_the_end_of_a_jpeg_do_no_harm(length):
     """Phones add previews and notes there, disks zeros; every viewer shows such files."""
     data = saved(smooth(), "JPEG")
     assert decode_whole(data + bytes(length)).tolist() == decode(data).tolist()
+
+
+def png(pixels, colour_type, *chunks) -> bytes:
+    """A PNG of (height, width, channels) pixels of 8 or, in two bytes, 16 bits."""
+    bits = 8 * pixels.itemsize
+    rows = b"".join(b"\0" + row.astype(pixels.dtype.newbyteorder(">")).tobytes() for row in pixels)
+    size = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], bits, colour_type, 0, 0, 0)
+    chunks = [(b"IHDR", size), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks)
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pngs_of_every_kind_keep_the_upper_8_bits_and_drop_alpha(colour_type, channels, dtype):
+    pixels = np.random.default_rng(2).integers(0, np.iinfo(dtype).max + 1, (9, 7, channels), dtype)
+    colours = (pixels >> (8 if dtype is np.uint16 else 0))[..., :3 if channels > 2 else 1]
+    data = png(pixels, colour_type)
+    assert decode(data).tolist() == np.broadcast_to(colours, (9, 7, 3)).tolist()
+
+
+@pytest.mark.parametrize("transparent", [None, 3, bytes(range(0, 256, 16))], ids=str)
+@pytest.mark.parametrize("bits", [4, 8])
+def test_palette_pngs_show_their_colours_transparent_or_not(transparent, bits):
+    few = Image.fromarray(smooth()).quantize(16)
+    options = {} if transparent is None else {"transparency": transparent}
+    data = saved(few, "PNG", bits=bits, **options)
+    assert (b"tRNS" in data) == (transparent is not None)
+    assert decode(data).tolist() == np.asarray(few.convert("RGB")).tolist()
+
+
+def test_a_colour_declared_transparent_stays():
+    transparent = smooth()[3, 3].astype(">u2").tobytes()
+    assert decode(png(smooth(), 2, (b"tRNS", transparent))).tolist() == smooth().tolist()
+
+
+def cmyk():
+    rng = np.random.default_rng(4)
+    return Image.merge("CMYK", [Image.fromarray(rng.integers(0, 256, (4, 6), np.uint8)).resize(
+        (56, 40), Image.Resampling.BICUBIC) for _ in range(4)])
+
+
+@pytest.mark.parametrize("kind", ["CMYK", "no Adobe segment", "YCCK"])
+def test_four_colours_are_printed_on_white(kind):
+    """RGB is (255 - ink) * (255 - black) / 255, the file holds 255 minus each."""
+    data = saved(cmyk(), "JPEG", quality=100, subsampling=0)
+    at = data.index(b"Adobe") - 4
+    if kind == "no Adobe segment":
+        data = data[:at] + data[at + 16:]
+    elif kind == "YCCK":
+        data = data[:at + 15] + b"\x02" + data[at + 16:]
+    stored = np.asarray(Image.open(io.BytesIO(data))).astype(float)  # Pillow undoes the inversion
+    expected = (255 - stored[..., :3]) * (255 - stored[..., 3:]) / 255
+    out = decode(data)
+    assert np.abs(out - expected).max() <= 4
+    assert np.abs(out - np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+                  ).max() <= 4
+    if kind == "CMYK":
+        truth = np.asarray(cmyk()).astype(float)
+        assert np.abs(out - (255 - truth[..., :3]) * (255 - truth[..., 3:]) / 255).mean() < 3
+
+
+def exif_with(entry, order="<", offset=8, magic=42, entries=1) -> bytes:
+    """The body of an EXIF segment with one entry: tag, type, count and 4 bytes of value."""
+    tag, kind, count, value = entry
+    start = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", magic, offset)
+    return b"Exif\0\0" + start + struct.pack(order + "HHHI", entries, tag, kind, count) \
+        + value + bytes(4)
+
+
+def with_app1(*bodies) -> bytes:
+    data = saved(smooth(), "JPEG", quality=100, subsampling=0)
+    return data[:2] + b"".join(b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+                               for body in bodies) + data[2:]
+
+
+TURNS = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1],
+         4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1),
+         7: lambda a: a.swapaxes(0, 1)[::-1, ::-1], 8: np.rot90}
+SHORT = (0x0112, 3, 1)
+
+
+def turned_by(data):
+    """Which of the eight orientations `decode` has obeyed; the pictures of all eight differ."""
+    upright = decode(saved(smooth(), "JPEG", quality=100, subsampling=0))
+    turn, = (turn for turn, make in TURNS.items()
+             if make(upright).tolist() == decode(data).tolist())
+    return turn
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_of_both_byte_orders(orientation, order):
+    body = exif_with((*SHORT, struct.pack(order + "HH", orientation, 0)), order)
+    assert turned_by(with_app1(body)) == orientation
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(with_app1(body))))
+    assert np.abs(decode(with_app1(body)) - np.asarray(upright).astype(int)).max() <= 3
+
+
+SIX = exif_with((*SHORT, b"\6\0\0\0"))
+
+
+@pytest.mark.parametrize("body", [
+    *(SIX[:length] for length in (0, 3, 6, 8, 12, 14, 16, 20, 25)),
+    exif_with((*SHORT, bytes(4))), exif_with((*SHORT, b"\x09\0\0\0")),
+    exif_with((*SHORT, b"\xff\xff\0\0")), exif_with((0x0112, 2, 2, b"6\0\0\0")),
+    exif_with((0x0112, 4, 1, b"\0\0\0\6"), ">"), exif_with((0x0100, 3, 1, b"\6\0\0\0")),
+    exif_with((*SHORT, b"\6\0\0\0"), offset=9999), exif_with((*SHORT, b"\6\0\0\0"), offset=0),
+    exif_with((*SHORT, b"\6\0\0\0"), offset=0xffffffff), exif_with((*SHORT, b"\6\0\0\0"), magic=43),
+    exif_with((*SHORT, b"\6\0\0\0"), entries=0), b"Exif\0\0" + b"XX" + SIX[8:],
+    exif_with((0x011a, 5, 1, b"\xff\xff\xff\x7f"), entries=65535), b"Exif\0\0" + b"\xa5" * 50,
+], ids=lambda body: body.hex()[12:])
+def test_broken_exif_turns_nothing(body):
+    assert turned_by(with_app1(body)) == 1
+
+
+@pytest.mark.parametrize(("bodies", "turn"), [
+    ([exif_with((0x0112, 4, 1, b"\6\0\0\0"))], 6),  # a number of 32 bits
+    ([exif_with((0x0112, 1, 1, b"\6\0\0\0"))], 6),  # of 8
+    ([exif_with((*SHORT, b"\6\0\0\0"), entries=500)], 6),  # found before the entries end
+    ([SIX, exif_with((*SHORT, b"\3\0\0\0"))], 6),  # the first counts
+    ([b"http://ns.adobe.com/xap/1.0/\0<x/>", SIX], 1),  # and nothing but the first
+])
+def test_odd_exif_is_read_as_opencv_reads_it(bodies, turn):
+    assert turned_by(with_app1(*bodies)) == turn
+
+
+def test_a_png_is_turned_by_its_exif_and_a_webp_is_not():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = decode(saved(smooth(), "PNG", exif=exif))
+    assert turned.tolist() == np.rot90(smooth(), -1).tolist()
+    still = decode(saved(smooth(), "WEBP", lossless=True, exif=exif))
+    assert still.tolist() == smooth().tolist()
+
+
+def test_the_first_picture_of_an_animation():
+    first, second = Image.fromarray(smooth()), Image.fromarray(255 - smooth())
+    for kind in ("PNG", "WEBP"):
+        data = saved(first, kind, save_all=True, append_images=[second], lossless=True)
+        assert decode(data).tolist() == smooth().tolist()
+
+
+@pytest.mark.parametrize("sides", [(65500, 65500), (1 + (1 << 12), 1 << 15), (65535, 2049)])
+def test_huge_pictures_are_refused_by_their_header(sides, monkeypatch):
+    monkeypatch.setattr("gluon_tricks.data.decode.cv2.imdecode", None)
+    height, width = sides
+    data = saved(smooth(), "JPEG")
+    at = data.index(b"\xff\xc0") + 5
+    wrong = data[:at] + struct.pack(">HH", height, width) + data[at + 4:]
+    pixels = saved(smooth(), "PNG")
+    for huge in (wrong, pixels[:16] + struct.pack(">II", width, height) + pixels[24:]):
+        for function in (decode, decode_whole):
+            with pytest.raises(ValueError, match=f"{width} x {height} pixels .* {MAX_PIXELS} "):
+                function(huge)
+    assert MAX_PIXELS == 1 << 27
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "PPM", "JPEG2000"])
+def test_other_formats_are_refused(kind):
+    with pytest.raises(ValueError, match="no JPEG, PNG, BMP or WebP"):
+        decode(saved(smooth(), kind))
+
+
+def test_a_png_whose_chunk_says_two_gigabytes_never_reaches_opencv(monkeypatch):
+    monkeypatch.setattr("gluon_tricks.data.decode.cv2.imdecode", None)
+    data = saved(smooth(), "PNG")
+    at = data.index(b"IDAT") - 4
+    with pytest.raises(ValueError, match="its PNG is cut short"):
+        decode(data[:at] + b"\x7f\xff\xff\xff" + data[at + 4:])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP"])
+def test_other_pictures_cut_anywhere_are_not_whole(kind):
+    data = saved(smooth(), kind)
+    for length in [*range(0, len(data), 97), len(data) - 1]:
+        with pytest.raises(ValueError, match=r"cut short|no picture"):
+            decode_whole(data[:length])
