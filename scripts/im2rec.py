@@ -2,6 +2,7 @@
 
     python scripts/im2rec.py FOLDER PREFIX            a folder of one folder a class
     python scripts/im2rec.py PICTURES.lst PREFIX      lines of key, tab, label, tab, path
+    python scripts/im2rec.py SOURCE.rec PREFIX --seekable   a packed set, transcoded
     python scripts/im2rec.py --verify PREFIX          read and decode every record
     python scripts/im2rec.py --reindex PREFIX         rebuild PREFIX.idx from PREFIX.rec
 """
@@ -18,7 +19,7 @@ from gluon_tricks.errors import InputError
 def build_parser() -> cli.Parser:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", nargs="?", type=cli.path, metavar="FOLDER",
-                        help="pictures: a folder, or a .lst")
+                        help="pictures: a folder, a .lst, or, with --seekable, a .rec")
     parser.add_argument("prefix", type=cli.path, metavar="PREFIX", help="path without its ending")
     parser.add_argument("--verify", action="store_true", help="report damaged records by key and "
                         "byte offset; exit code 2 if there are any")
@@ -31,6 +32,11 @@ def build_parser() -> cli.Parser:
     pack.add_argument("--resize", type=int, help="make the shorter edge so long")
     pack.add_argument("--quality", type=int, help="of the JPEGs, 1 to 100 (default: 95)")
     pack.add_argument("--pass-through", action="store_true", help="store the files as they are")
+    pack.add_argument("--seekable", action="store_true", help="transcode JPEGs losslessly to "
+                      "restart intervals, so that the native decoder reads only what a crop needs: "
+                      "same pixels, EXIF and ICC kept, progressive becomes sequential; other "
+                      "formats and faulty JPEGs are stored as they are. A .rec's records keep "
+                      "order, keys and labels")
     pack.add_argument("--skip-damaged", action="store_true", help="leave out, and list, files that "
                       "are no whole pictures (default: stop at the first)")
     pack.add_argument("--seed", type=int, help="of the order (default: 0)")
@@ -44,9 +50,9 @@ def check(flags: argparse.Namespace) -> None:
     """Raise InputError for flags that do not go together."""
     packing = {"--root": flags.root, "--classes": flags.classes, "--resize": flags.resize,
                "--quality": flags.quality, "--pass-through": flags.pass_through,
-               "--skip-damaged": flags.skip_damaged, "--no-shuffle": flags.no_shuffle,
-               "--seed": flags.seed}
-    given = [flag for flag, value in packing.items() if value not in (None, False)]
+               "--seekable": flags.seekable, "--skip-damaged": flags.skip_damaged,
+               "--no-shuffle": flags.no_shuffle, "--seed": flags.seed}
+    given = [flag for flag, value in packing.items() if value is not None and value is not False]
     mode = "--verify" if flags.verify else "--reindex"
     if flags.verify and flags.reindex:
         raise InputError("--verify and --reindex: give one at a time")
@@ -54,6 +60,8 @@ def check(flags: argparse.Namespace) -> None:
         raise InputError(f"{mode} takes PREFIX alone, without {flags.source or given[0]}")
     if not (flags.verify or flags.reindex) and flags.source is None:
         raise InputError("give both FOLDER and PREFIX (or --verify PREFIX)")
+    if flags.source and flags.source.suffix == ".rec":
+        check_transcode(flags.source, flags.seekable, given)
     if flags.pass_through and (flags.resize or flags.quality):
         raise InputError("--pass-through stores files as they are: leave out --resize, --quality")
     if flags.no_shuffle and flags.seed is not None:
@@ -64,6 +72,35 @@ def check(flags: argparse.Namespace) -> None:
         raise InputError(f"--seed {flags.seed}: must be from 0 to 2^64 - 1")
     if flags.quality is not None and not 1 <= flags.quality <= 100:
         raise InputError(f"--quality {flags.quality}: must be from 1 to 100")
+
+
+def check_transcode(source: Path, seekable: bool, given: list[str]) -> None:
+    """Raise InputError for flags that do not go with a packed source."""
+    if not seekable:
+        raise InputError(f"{source} is packed already: give --seekable to transcode its JPEGs, or "
+                         "a folder or .lst to pack")
+    senseless = [flag for flag in given
+                 if flag not in ("--pass-through", "--seekable", "--skip-damaged")]
+    if senseless:
+        raise InputError(f"{senseless[0]} has no meaning with {source}, whose records are kept as "
+                         "they are but for --seekable: leave it out")
+
+
+def say(prefix: Path, pictures: int, classes: int, other: int, damaged: list[str]) -> None:
+    """Report what was packed."""
+    for line in damaged:
+        print(f"left out: {line}", file=sys.stderr)
+    print(f"{prefix}.rec: {pictures} pictures, {classes} classes"
+          + f", {other} not seekable, stored as they were" * bool(other)
+          + f", {len(damaged)} left out" * bool(damaged))
+
+
+def transcode(flags: argparse.Namespace, progress) -> None:
+    from gluon_tricks.data.seekable import transcode_records  # late: it imports OpenCV
+
+    done = transcode_records(flags.source, flags.prefix, workers=flags.workers,
+                             skip_damaged=flags.skip_damaged, progress=progress)
+    say(flags.prefix, done.records, done.classes, done.other, done.damaged)
 
 
 def pack(flags: argparse.Namespace, progress) -> None:
@@ -78,14 +115,12 @@ def pack(flags: argparse.Namespace, progress) -> None:
         raise InputError("--root goes with a .lst, FOLDER's paths start at FOLDER")
     else:
         listing = pack.list_folder(flags.source, classes, seed)
-    encoding = pack.Encoding(flags.pass_through, flags.resize, flags.quality or 95)
-    damaged = pack.pack(listing, flags.prefix, encoding, workers=flags.workers,
-                        skip_damaged=flags.skip_damaged,
-                        progress=lambda results: progress(results, len(listing.pictures)))
-    for line in damaged:
-        print(f"left out: {line}", file=sys.stderr)
-    print(f"{flags.prefix}.rec: {len(listing.pictures) - len(damaged)} pictures, "
-          f"{len(listing.classes)} classes" + f", {len(damaged)} left out" * bool(damaged))
+    encoding = pack.Encoding(flags.pass_through, flags.resize, flags.quality or 95, flags.seekable)
+    done = pack.pack(listing, flags.prefix, encoding, workers=flags.workers,
+                     skip_damaged=flags.skip_damaged,
+                     progress=lambda results: progress(results, len(listing.pictures)))
+    say(flags.prefix, len(listing.pictures) - len(done.damaged), len(listing.classes), done.other,
+        done.damaged)
 
 
 def verify(prefix: Path, workers: int, progress) -> int:
@@ -118,6 +153,8 @@ def main() -> int | None:
 
         print(f"{flags.prefix}.idx: {reindex(flags.prefix)} records")
         return None
+    if flags.source.suffix == ".rec":
+        return transcode(flags, progress)
     return pack(flags, progress)
 
 

@@ -10,9 +10,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from gluon_tricks.data import native
 from gluon_tricks.data.classes import classes_text
 from gluon_tricks.data.decode import decode_whole
 from gluon_tricks.data.record import MAX_LABEL, RecordWriter
+from gluon_tricks.data.seekable import is_seekable, seekable
 from gluon_tricks.data.threads import ordered_map
 from gluon_tricks.errors import InputError
 
@@ -43,6 +45,14 @@ class Encoding:
     pass_through: bool = False
     resize: int | None = None  # length of the shorter edge
     quality: int = 95
+    seekable: bool = False  # what is a JPEG then is transcoded, without loss: see data/seekable.py
+
+
+class Packed(NamedTuple):
+    """What `pack` did."""
+
+    damaged: list[str]  # left out
+    other: int  # stored, with Encoding.seekable, though they are not
 
 
 def list_folder(folder: Path, classes: list[str] | None = None, seed: int | None = 0) -> Listing:
@@ -122,7 +132,7 @@ def encode(path: Path, encoding: Encoding) -> bytes:
     data = path.read_bytes()
     image = decode_whole(data)
     if encoding.pass_through:
-        return data
+        return seekable(data) if encoding.seekable else data
     if encoding.resize:
         height, width = image.shape[:2]
         scale = encoding.resize / min(height, width)
@@ -131,24 +141,29 @@ def encode(path: Path, encoding: Encoding) -> bytes:
                            interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     if max(image.shape) > 65500:
         raise ValueError(f"a side of {max(image.shape)} pixels is too long for a JPEG: --resize")
-    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
+    data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
                         [cv2.IMWRITE_JPEG_QUALITY, encoding.quality])[1].tobytes()
+    return seekable(data) if encoding.seekable else data
 
 
 def pack(listing: Listing, prefix: Path, encoding: Encoding, *, workers: int,
-         skip_damaged: bool = False, progress: Progress = iter) -> list[str]:
-    """Write PREFIX.rec, .idx, .lst and .classes.json; returns the damaged files it left out.
+         skip_damaged: bool = False, progress: Progress = iter) -> Packed:
+    """Write PREFIX.rec, .idx, .lst and .classes.json.
 
-    Raises InputError where one of the four is there already, or, unless `skip_damaged`, at the
-    first file that is no whole picture; then nothing is written.
+    Raises InputError where one of the four is there already, the native decoder that
+    `encoding.seekable` needs is missing, or, unless `skip_damaged`, at the first file that is no
+    whole picture; then nothing is written.
     """
+    if encoding.seekable:
+        native.core()
+
     def load(picture: Picture) -> bytes | str:
         try:
             return encode(listing.root / picture.path, encoding)
         except (ValueError, OSError) as error:
             return f"{listing.root / picture.path}: {getattr(error, 'strerror', None) or error}"
 
-    damaged, written = [], []
+    damaged, written, other = [], [], 0
     with (RecordWriter(prefix) as writer,
           contextlib.closing(ordered_map(load, listing.pictures, workers)) as results):
         writer.attach(Path(f"{prefix}.classes.json"), classes_text(listing.classes))
@@ -159,9 +174,10 @@ def pack(listing: Listing, prefix: Path, encoding: Encoding, *, workers: int,
                 if not skip_damaged:
                     raise InputError(f"{data}; mend or remove it, or pack with --skip-damaged")
                 continue
+            other += encoding.seekable and not is_seekable(data)
             writer.write(picture.key, picture.label, data)
             written.append(f"{picture.key}\t{picture.label:f}\t{picture.path}\n")
         if not written:
             raise InputError(f"{listing.root}: all {len(damaged)} pictures are damaged")
         writer.attach(Path(f"{prefix}.lst"), "".join(written))
-    return damaged
+    return Packed(damaged, other)

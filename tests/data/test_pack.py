@@ -61,7 +61,7 @@ def out(tmp_path):
 
 
 def test_labels_follow_the_sorted_folders(picture_folder, out):
-    assert do(pack.list_folder(picture_folder), out / "a") == []
+    assert do(pack.list_folder(picture_folder), out / "a") == pack.Packed([], 0)
     assert names(out) == sorted(f"a.{end}" for end in ENDS)
     lines = [line.split("\t") for line in (out / "a.lst").read_text().splitlines()]
     found = packed(out / "a")
@@ -261,7 +261,7 @@ def test_a_damaged_file_is_refused_or_left_out(picture_folder, out, kind, encodi
     assert message.startswith(f"{file}: ")
     assert "--skip-damaged" in message
     assert names(out) == []
-    left_out, = do(listing, out / "a", encoding, skip_damaged=True)
+    left_out, = do(listing, out / "a", encoding, skip_damaged=True).damaged
     assert left_out.startswith(f"{file}: ")
     key, = (picture.key for picture in listing.pictures if picture.path == "bee/3.jpg")
     assert sorted([key, *packed(out / "a")]) == list(range(15))
@@ -284,7 +284,7 @@ def test_a_listed_file_that_is_missing(picture_folder, out):
     listing = pack.list_lst(picture_folder / "a.lst", seed=None)
     assert f"{picture_folder / 'ant/77.jpg'}: No such file" in refused(do, listing, out / "a")
     assert names(out) == []
-    assert len(do(listing, out / "a", skip_damaged=True)) == 2
+    assert len(do(listing, out / "a", skip_damaged=True).damaged) == 2
     assert list(packed(out / "a")) == [0]
 
 
@@ -316,7 +316,7 @@ def test_a_picture_too_long_for_a_jpeg_is_refused_or_left_out(tmp_path, out):
     listing = pack.list_folder(tmp_path / "in", seed=None)
     assert "long.png" in refused(do, listing, out / "a", pack.Encoding())
     assert names(out) == []
-    assert len(do(listing, out / "a", pack.Encoding(), skip_damaged=True)) == 1
+    assert len(do(listing, out / "a", pack.Encoding(), skip_damaged=True).damaged) == 1
 
 
 def test_nothing_is_left_where_the_last_file_cannot_be_written(picture_folder, tmp_path,
