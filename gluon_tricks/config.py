@@ -36,6 +36,7 @@ def _switch(text: str, *, group: str) -> Any:
     return _flag(False, text, group=group, action="store_true")
 
 
+DALI = ("dali-cpu", "dali-gpu")  # GluonCV's names, to be told what to take instead
 MODEL, DATA, OPTIMISER, TRICKS, RUN = "model", "data", "optimiser", "tricks", "run"
 
 
@@ -59,10 +60,22 @@ class Settings:
     rec_val: str | None = _flag(None, "validation .rec", group=DATA)
     rec_val_idx: str | None = _flag(None, "its .idx; default: beside it", group=DATA)
     use_rec: bool = _switch("read RecordIO; always so, GluonCV's commands name it", group=DATA)
-    num_data_workers: int = _flag(4, "threads that decode and augment", group=DATA, type=int,
-                                  short="-j")
-    data_backend: str = _flag("auto", "what decodes and augments; auto takes the fastest there is",
-                              group=DATA, choices=("auto", "opencv"))
+    num_data_workers: int = _flag(4, "threads that decode and augment; 0: one a core", group=DATA,
+                                  type=int, short="-j")
+    data_backend: str = _flag(
+        "auto", "what decodes and augments: native (C++, where it was built), opencv, or mxnet "
+        "(ImageRecordIter, with GluonCV's colour jitter and its own random numbers); auto takes "
+        "native, else opencv", group=DATA,
+        choices=("auto", "native", "opencv", "mxnet", *DALI))
+    antialias: bool = _switch("widen the filter where a crop is shrunk (ImageRecordIter and the "
+                              "paper's pipelines do not)", group=DATA)
+    dct_shortcut: str | None = _flag(
+        None, "where crops of twice the input size or more are decoded at a half, a quarter or an "
+        "eighth, which is quicker: in training only, always or never; default: train with the "
+        "native backend", group=DATA, choices=("train", "always", "never"))
+    on_bad_record: str = _flag(
+        "fail", "damaged records, which are looked for before training: stop, or leave them out "
+        "and count them", group=DATA, choices=("fail", "skip"))
     input_size: int = _flag(224, "side of the pictures the network sees", group=DATA, type=int)
     crop_ratio: float = _flag(0.875, "validation: input size / resized shorter edge", group=DATA,
                               type=float)
@@ -193,10 +206,10 @@ def _rules(s: Settings) -> Iterator[tuple[bool, str]]:
             yield (value is not None and not low <= value < math.inf,
                    f"{flag} {value}: must be at least {low}, and finite")
 
-    yield from at_least(1, "batch_size", "num_epochs", "num_data_workers", "input_size",
-                        "log_interval", "num_training_samples")
-    yield from at_least(0, "lr", "wd", "lr_decay", "warmup_lr", "warmup_epochs", "num_gpus",
-                        "lr_decay_period", "pca_noise")
+    yield from at_least(1, "batch_size", "num_epochs", "input_size", "log_interval",
+                        "num_training_samples")
+    yield from at_least(0, "num_data_workers", "lr", "wd", "lr_decay", "warmup_lr",
+                        "warmup_epochs", "num_gpus", "lr_decay_period", "pca_noise")
     yield from at_least(2, "num_classes")
     yield not 0 <= s.seed < 2**64, f"--seed {s.seed}: must be from 0 to 2^64 - 1"
     yield not 0 <= s.momentum < 1, f"--momentum {s.momentum}: must be from 0 to below 1"
@@ -216,6 +229,7 @@ def _rules(s: Settings) -> Iterator[tuple[bool, str]]:
         yield (len(values) != 3 or not all(map(math.isfinite, values)),
                f"{flag} {values}: needs three numbers, for R, G and B")
     yield min(s.rgb_std, default=1) <= 0, f"--rgb-std {s.rgb_std}: must be above 0"
+    yield from _backend_rules(s)
     yield (s.num_training_samples is not None and s.num_training_samples < s.global_batch,
            f"the training set has {s.num_training_samples} records, fewer than one global batch of "
            f"{s.global_batch}: lower --batch-size")
@@ -233,6 +247,26 @@ def _rules(s: Settings) -> Iterator[tuple[bool, str]]:
     yield ("/" in s.logging_file or s.logging_file in ("", ".", "..", *RUN_FILES),
            f"--logging-file {s.logging_file!r}: must be a name without folders, it lies in the run "
            f"folder, and none of {', '.join(RUN_FILES)}")
+
+
+def _backend_rules(s: Settings) -> Iterator[tuple[bool, str]]:
+    """What only some data backends can do."""
+    yield (s.data_backend in DALI,
+           f"--data-backend {s.data_backend}: DALI has no MXNet plugin any more; take "
+           "--data-backend native, which decodes faster on the CPU")
+    yield (s.antialias and s.crop == "pad",
+           "--antialias has no meaning with --crop pad, which resizes nothing: leave one out")
+    yield (s.dct_shortcut not in (None, "never") and s.data_backend in ("opencv", "mxnet"),
+           f"--dct-shortcut {s.dct_shortcut} needs --data-backend native: leave one of them out")
+    yield (s.dct_shortcut not in (None, "never") and s.crop == "pad",
+           f"--dct-shortcut {s.dct_shortcut} has no meaning with --crop pad, which resizes "
+           "nothing: leave one of them out")
+    mxnet = s.data_backend == "mxnet"
+    for given, flag in ((s.antialias, "--antialias"), (s.crop == "pad", "--crop pad"),
+                        (s.shuffle_labels, "--shuffle-labels"),
+                        (s.on_bad_record == "skip", "--on-bad-record skip")):
+        yield (mxnet and given, f"{flag}: ImageRecordIter cannot do this; take another "
+               "--data-backend, or leave it out")
 
 
 def add_flags(parser: argparse.ArgumentParser, only: tuple[str, ...] | None = None) -> None:

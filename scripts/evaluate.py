@@ -8,8 +8,8 @@ import json
 from gluon_tricks import cli, config
 
 FLAGS = ("model", "num_classes", "data_dir", "rec_val", "rec_val_idx", "num_data_workers",
-         "data_backend", "input_size", "crop", "crop_ratio", "rgb_mean", "rgb_std", "batch_size",
-         "num_gpus")
+         "data_backend", "antialias", "dct_shortcut", "on_bad_record", "input_size", "crop",
+         "crop_ratio", "rgb_mean", "rgb_std", "batch_size", "num_gpus")
 
 
 def main() -> None:

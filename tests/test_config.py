@@ -39,7 +39,9 @@ OTHER = {  # of each setting a value that is not the default, as a user would wr
     "mode": ("imperative", "imperative"), "dropout": ("0.5", 0.5), "data_dir": ("/d", "/d"),
     "rec_train": ("t.rec", "t.rec"), "rec_train_idx": ("t.idx", "t.idx"),
     "rec_val": ("v.rec", "v.rec"), "rec_val_idx": ("v.idx", "v.idx"), "use_rec": (None, True),
-    "num_data_workers": ("8", 8), "data_backend": ("opencv", "opencv"), "input_size": ("96", 96),
+    "num_data_workers": ("8", 8), "data_backend": ("opencv", "opencv"),
+    "antialias": (None, True), "dct_shortcut": ("always", "always"),
+    "on_bad_record": ("skip", "skip"), "input_size": ("96", 96),
     "crop_ratio": ("0.9", 0.9), "crop": ("pad", "pad"), "crop_area": ("0.25,0.5", (0.25, 0.5)),
     "color_jitter": ("0.2", 0.2), "pca_noise": ("0.3", 0.3), "rgb_mean": ("1,2,3", (1.0, 2.0, 3.0)),
     "rgb_std": ("4,5.5,6", (4.0, 5.5, 6.0)), "num_training_samples": ("5000", 5000),
@@ -74,6 +76,8 @@ def test_the_defaults_are_the_papers_baseline(parse):
             "last_gamma": False, "no_wd": False, "input_size": 224, "crop_ratio": 0.875,
             "rgb_mean": (123.68, 116.779, 103.939), "rgb_std": (58.393, 57.12, 57.375),
             "num_gpus": 0, "num_data_workers": 4, "mode": "hybrid", "num_classes": None,
+            "data_backend": "auto", "antialias": False, "dct_shortcut": None,
+            "on_bad_record": "fail",
             "num_training_samples": None, "log_interval": 50}
     assert {name: getattr(settings, name) for name in want} == want
 
@@ -113,7 +117,9 @@ def test_no_abbreviation_is_taken(misparse, short):
     (("--lr", "fast"), "--lr"), (("--batch-size", "3.5"), "--batch-size"),
     (("--lr-decay-epoch", "1.5"), "--lr-decay-epoch"), (("--rgb-mean", "a,b,c"), "--rgb-mean"),
     (("--lr-mode", "linear"), "--lr-mode"), (("--dtype", "bfloat16"), "--dtype"),
-    (("--crop", "none"), "--crop"), (("--seed", "x"), "--seed")])
+    (("--crop", "none"), "--crop"), (("--seed", "x"), "--seed"),
+    (("--data-backend", "dali"), "--data-backend"), (("--dct-shortcut", "yes"), "--dct-shortcut"),
+    (("--on-bad-record", "warn"), "--on-bad-record"), (("-j", "all"), "-j")])
 def test_a_value_of_the_wrong_kind_names_its_flag(misparse, arguments, flag):
     assert flag in misparse(*arguments)
 
@@ -127,7 +133,7 @@ def test_the_model_must_be_given(capsys):
 
 
 BROKEN = [
-    ("--batch-size", "0"), ("--num-epochs", "0"), ("--num-data-workers", "0"),
+    ("--batch-size", "0"), ("--num-epochs", "0"), ("--num-data-workers", "-1"),
     ("--input-size", "0"), ("--log-interval", "0"), ("--num-training-samples", "0"),
     ("--lr", "-0.1"), ("--wd", "-1"), ("--lr-decay", "-1"), ("--warmup-epochs", "-1"),
     ("--num-gpus", "-1"), ("--lr-decay-period", "-1"), ("--pca-noise", "-1"),
@@ -149,7 +155,28 @@ BROKEN = [
     # what would fall before the run, or write over what a run folder holds
     ("--lr-decay-epoch", "-30,60"), ("--logging-file", "log.jsonl"),
     ("--logging-file", "config.json"), ("--logging-file", ".."),
+    # what a data backend cannot do
+    ("--data-backend", "dali-cpu"), ("--data-backend", "dali-gpu"),
+    ("--dct-shortcut", "train", "--data-backend", "opencv"),
+    ("--dct-shortcut", "always", "--data-backend", "mxnet"),
+    ("--dct-shortcut", "always", "--crop", "pad"),
+    ("--on-bad-record", "skip", "--data-backend", "mxnet"),
 ]
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("--data-backend", "dali-cpu"), ("--data-backend dali-cpu", "--data-backend native")),
+    (("--data-backend", "dali-gpu"), ("--data-backend dali-gpu", "--data-backend native")),
+    (("--antialias", "--crop", "pad"), ("--antialias", "--crop pad")),
+    (("--antialias", "--data-backend", "mxnet"), ("--antialias", "--data-backend")),
+    (("--shuffle-labels", "--data-backend", "mxnet"), ("--shuffle-labels", "--data-backend")),
+    (("--crop", "pad", "--data-backend", "mxnet"), ("--crop pad", "--data-backend"))],
+    ids=lambda value: " ".join(value))
+def test_what_a_data_backend_cannot_do_is_said_in_one_line(parse, arguments, words):
+    with pytest.raises(InputError) as caught:
+        parse(*arguments)
+    assert all(word in str(caught.value) for word in words)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("arguments", BROKEN, ids=" ".join)
@@ -164,7 +191,12 @@ def test_each_broken_rule_names_its_flag_in_one_line(parse, arguments):
 @pytest.mark.parametrize("arguments", [
     ("--momentum", "0"), ("--crop-ratio", "1"), ("--color-jitter", "1"), ("--crop-area", "1,1"),
     ("--seed", str(2**64 - 1)), ("--num-classes", "2"), ("--lr", "0"), ("--lr-decay-epoch", ""),
-    ("--warmup-epochs", "120"), ("--num-training-samples", "32"), ("--dropout", "0")],
+    ("--warmup-epochs", "120"), ("--num-training-samples", "32"), ("--dropout", "0"), ("-j", "0"),
+    ("--data-backend", "native", "--dct-shortcut", "train", "--antialias"),
+    ("--data-backend", "auto", "--dct-shortcut", "always"),
+    ("--data-backend", "opencv", "--dct-shortcut", "never", "--antialias"),
+    ("--data-backend", "mxnet", "--dct-shortcut", "never", "-j", "0"),
+    ("--crop", "pad", "--dct-shortcut", "never", "--on-bad-record", "skip")],
     ids=" ".join)
 def test_the_edge_of_each_rule_is_allowed(parse, arguments):
     parse(*arguments)

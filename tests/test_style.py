@@ -1,6 +1,7 @@
 """What every file of the project keeps."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,8 +23,8 @@ def test_ruff_has_nothing_to_say():
 ALLOWED = {
     "errors": set(), "cli": {"errors"}, "config": {"errors"}, "loss": set(),
     "models": {"errors", "models"}, "augment": {"augment"},
-    "data": {"errors", "data", "augment", "cli"}, "optim": {"optim"},
-    "engine": {"errors", "config", "models", "data", "loss", "optim", "engine"},
+    "data": {"errors", "data", "augment", "cli", "_native"}, "optim": {"optim"},
+    "engine": {"errors", "config", "models", "augment", "data", "loss", "optim", "engine"},
 }
 
 
@@ -37,3 +38,10 @@ def test_imports_point_one_way(path):
             parts = node.module.split(".")
             imported |= {parts[1]} if len(parts) > 1 else {name.name for name in node.names}
     assert imported <= ALLOWED[room], imported - ALLOWED[room]
+
+
+def test_one_file_alone_imports_the_native_decoder():
+    """The rest must work where it was not built."""
+    naming = [path for path in FILES if re.search(
+        r"gluon_tricks(\._native| import _native)", path.read_text())]
+    assert naming == [ROOT / "gluon_tricks" / "data" / "native.py"]

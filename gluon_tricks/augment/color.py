@@ -39,12 +39,20 @@ def draw_pca_alphas(rng: SampleRng, sigma: float = 0.1) -> np.ndarray:
     return rng.normal(3, sigma)
 
 
-def pca_lighting(image: np.ndarray, alphas: np.ndarray) -> np.ndarray:
-    """Add eigenvectors @ (alphas * eigenvalues), one colour for all pixels; nothing is clipped.
+def pca_light(alphas: np.ndarray) -> np.ndarray:
+    """eigenvectors @ (alphas * eigenvalues), what PCA lighting adds to R, G and B.
 
-    "PCA noise" of arXiv 1812.01187, section 2.1; AlexNet, section 4.1. alphas (3,).
+    alphas (..., 3), as is what it gives, float64.
     """
-    return image + (PCA_EIGENVECTORS @ (alphas * PCA_EIGENVALUES)).astype(np.float32)
+    return (alphas * PCA_EIGENVALUES) @ PCA_EIGENVECTORS.T
+
+
+def pca_lighting(image: np.ndarray, alphas: np.ndarray) -> np.ndarray:
+    """Add one colour, `pca_light` of alphas (3,), to all pixels; nothing is clipped.
+
+    "PCA noise" of arXiv 1812.01187, section 2.1; AlexNet, section 4.1.
+    """
+    return image + pca_light(alphas).astype(np.float32)
 
 
 def normalize(image: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from gluon_tricks.augment.rng import SampleRng
 
+ASPECT = 3 / 4, 4 / 3  # least and greatest width / height
 TRIES = 10  # then the largest centred crop of allowed aspect
 
 
@@ -36,7 +38,7 @@ class CropDraws(NamedTuple):
 
 
 def draw_crops(rng: SampleRng, area: tuple[float, float] = (0.08, 1.0),
-               aspect: tuple[float, float] = (3 / 4, 4 / 3)) -> CropDraws:
+               aspect: tuple[float, float] = ASPECT) -> CropDraws:
     """Area uniform, aspect log-uniform, place uniform (arXiv 1812.01187, section 2.1)."""
     return CropDraws(rng.uniform(TRIES, *area),
                      np.exp(rng.uniform(TRIES, math.log(aspect[0]), math.log(aspect[1]))),
@@ -44,7 +46,7 @@ def draw_crops(rng: SampleRng, area: tuple[float, float] = (0.08, 1.0),
 
 
 def crop_window(height: int, width: int, areas: np.ndarray, aspects: np.ndarray,
-                places: np.ndarray, aspect: tuple[float, float] = (3 / 4, 4 / 3)) -> Window:
+                places: np.ndarray, aspect: tuple[float, float] = ASPECT) -> Window:
     """The first drawn window that fits a picture; else the largest centred one of allowed aspect.
 
     areas and aspects are one sample's tries, (TRIES,); places its (top, left) shares, (2,).
@@ -87,16 +89,25 @@ def pad_crop(image: np.ndarray, window: Window) -> np.ndarray:
     return out
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear, in float32 so that nothing is rounded: (height, width, 3) float32."""
-    return cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+def resize(image: np.ndarray, height: int, width: int, antialias: bool = False) -> np.ndarray:
+    """Bilinear, in float32 so that nothing is rounded: (height, width, 3) float32.
+
+    With `antialias`, the filter is as wide as the step between the new pixels where it shrinks.
+    """
+    image = image.astype(np.float32)
+    if not antialias:
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    channels = [Image.fromarray(channel).resize((width, height), Image.Resampling.BILINEAR)
+                for channel in np.moveaxis(image, -1, 0)]
+    return np.stack(channels, axis=-1)
 
 
-def resize_short_edge(image: np.ndarray, size: int) -> np.ndarray:
+def resize_short_edge(image: np.ndarray, size: int, antialias: bool = False) -> np.ndarray:
     """The shorter edge to `size`, the aspect kept: float32."""
     height, width = image.shape[:2]
     scale = size / min(height, width)
-    return resize(image, max(size, round(height * scale)), max(size, round(width * scale)))
+    return resize(image, max(size, round(height * scale)), max(size, round(width * scale)),
+                  antialias)
 
 
 def center_window(height: int, width: int, size: int) -> Window:

@@ -9,22 +9,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_WEYL = 0x9E3779B9, 0xBB67AE85
+_MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], np.uint64)
+_WEYL = np.array([0x9E3779B9, 0xBB67AE85], np.uint64)
 _LOW = np.uint64(0xFFFFFFFF)
 _WORD = np.uint64(32)
+_AHEAD = 10  # blocks made at once: a call of NumPy costs more than a few numbers too many
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int, int], rounds: int = 10) -> np.ndarray:
     """Philox4x32: counters (..., 4) of 32-bit words to as many random words, both as uint64."""
-    c0, c1, c2, c3 = np.moveaxis(counter.astype(np.uint64), -1, 0)
-    k0, k1 = key
+    shape = counter.shape
+    words = np.ascontiguousarray(counter.reshape(-1, 4).T, np.uint64)
+    even, odd = words[0::2], words[1::2]  # words 0 and 2, which are multiplied; words 1 and 3
+    keys, factors, weyl = np.array(key, np.uint64)[:, None], _MULTIPLIERS[:, None], _WEYL[:, None]
     for _ in range(rounds):
-        a, b = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1, c2, c3 = ((b >> _WORD) ^ c1 ^ np.uint64(k0), b & _LOW,
-                          (a >> _WORD) ^ c3 ^ np.uint64(k1), a & _LOW)
-        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
-    return np.stack([c0, c1, c2, c3], axis=-1)
+        product = (even * factors)[::-1]
+        even, odd = (product >> _WORD) ^ odd ^ keys, product & _LOW
+        keys = (keys + weyl) & _LOW
+    return np.stack([even[0], odd[0], even[1], odd[1]], axis=-1).reshape(shape)
 
 
 class SampleRng:
@@ -37,7 +39,8 @@ class SampleRng:
         self._key = seed & 0xFFFFFFFF, seed >> 32
         self._epoch = epoch
         self._indices = np.asarray(indices, np.uint64)
-        self._drawn = 0  # counters of each sample's stream that are used up
+        self._words = np.empty((len(self._indices), 0), np.uint64)
+        self._made = self._used = 0  # words a sample, in blocks of four
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -45,14 +48,22 @@ class SampleRng:
     def uniform(self, count: int, low: float = 0.0, high: float = 1.0) -> np.ndarray:
         """Uniform in [low, high): (samples, count) float64 of 32 random bits each."""
         blocks = -(-count // 4)
+        missing = self._used + blocks - self._made
+        if missing > 0:
+            self._make(max(missing, _AHEAD))
+        words = self._words[:, 4 * self._used:4 * self._used + count]
+        self._used += blocks
+        return low + (high - low) * (words * 2.0**-32)
+
+    def _make(self, blocks: int) -> None:
         counter = np.empty((len(self), blocks, 4), np.uint64)
-        counter[..., 0] = np.arange(self._drawn, self._drawn + blocks)
+        counter[..., 0] = np.arange(self._made, self._made + blocks)
         counter[..., 1] = self._indices[:, None]
         counter[..., 2] = self._epoch
         counter[..., 3] = 0
-        self._drawn += blocks
-        words = philox4x32(counter, self._key).reshape(len(self), -1)[:, :count]
-        return low + (high - low) * (words * 2.0**-32)
+        words = philox4x32(counter, self._key).reshape(len(self), 4 * blocks)
+        self._words = np.concatenate([self._words, words], axis=1) if self._made else words
+        self._made += blocks
 
     def normal(self, count: int, sigma: float = 1.0) -> np.ndarray:
         """Normal with mean 0 and standard deviation sigma: (samples, count) float64, Box-Muller."""

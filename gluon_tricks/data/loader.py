@@ -1,45 +1,76 @@
 """Batches of decoded, transformed pictures, made by threads ahead of their use."""
 
+import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
+import mxnet as mx
 import numpy as np
 
 from gluon_tricks.augment.rng import SampleRng
-from gluon_tricks.data.decode import decode
+from gluon_tricks.data import backends
 from gluon_tricks.data.order import EvalOrder, TrainOrder
 from gluon_tricks.data.recipes import Transform
 from gluon_tricks.data.record import RecordSet
-from gluon_tricks.errors import InputError
+from gluon_tricks.errors import InputError, RunFault
+
+_ROWS = {"native": 8, "opencv": 1}  # a task; native ones are so short that starting them counts
 
 
 class Batch(NamedTuple):
     """Some samples."""
 
-    images: np.ndarray  # (batch, 3, size, size) float32
+    images: np.ndarray  # (batch, 3, size, size), or (batch, size, size, 3) for NHWC
     labels: np.ndarray  # (batch,) int32
     indices: np.ndarray  # (batch,) int64, which records these are
 
 
-class RecordLoader:
+class _Pending(NamedTuple):
+    """A batch that threads are making."""
+
+    batch: Batch
+    tasks: list[Future]  # each gives the rows whose records are damaged
+
+
+class RecordLoader(mx.io.DataIter):
     """Reads the records an order names and transforms their pictures.
 
     A sample depends on (seed, epoch, record) alone, whatever the number of workers. `labels`
-    (records,) stand in for those of the records where given. Decoding and OpenCV release the
-    interpreter lock, so threads run side by side. At most `prefetch` batches wait to be used.
+    (records,) stand in for those of the records where given. At most `prefetch` batches wait to be
+    used. `backend`: "auto" (the native decoder where it was built), "native" or "opencv";
+    afterwards the one that was taken, and `backend_note` why. workers 0: one a core.
+
+    dtype "float32" or "float16", layout "NCHW" or "NHWC". `dct_shortcut` lets the native decoder
+    decode large crops at a half, a quarter or an eighth of their size. With `skip_damaged`,
+    damaged records, and those that `skipped` names from the start, are left out of their batch,
+    which is so much smaller; `skipped` collects their numbers.
+
+    `epoch` gives Batches. The class is also a DataIter of MXNet's (float32 labels, pad 0), whose
+    position `seek` sets and whose `reset` goes on to the next epoch.
     """
 
     def __init__(self, records: RecordSet, transform: Transform, order: TrainOrder | EvalOrder, *,
                  seed: int = 0, workers: int = 4, prefetch: int = 3,
-                 labels: np.ndarray | None = None):
-        self.order = order
-        self._records, self._transform = records, transform
-        self._seed, self._prefetch = seed, prefetch
+                 labels: np.ndarray | None = None, backend: str = "auto", dtype: str = "float32",
+                 layout: str = "NCHW", dct_shortcut: bool = False, skip_damaged: bool = False,
+                 skipped: Iterable[int] = ()):
+        super().__init__(order.batch_size)
+        if (dtype not in ("float32", "float16") or layout not in ("NCHW", "NHWC")
+                or backend not in ("auto", "native", "opencv")):
+            raise ValueError(f"no such dtype, layout or backend: {dtype}, {layout}, {backend}")
+        self.order, self.dtype, self.layout = order, np.dtype(dtype), layout
+        self.records = records
+        self.backend, self.backend_note = backends.choose(backend, transform)
+        self.skipped = set(skipped)
+        self._transform, self._seed, self._prefetch = transform, seed, prefetch
         self._labels = (records.labels if labels is None else labels).astype(np.int32)
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="loader")
+        self._dct_shortcut, self._skip_damaged = dct_shortcut, skip_damaged
+        self._pool = ThreadPoolExecutor(workers or backends.cores(), thread_name_prefix="loader")
+        self._buffers: list[np.ndarray] = []
+        self._position, self._begun, self._batches = (0, 0), False, None
         cv2.setNumThreads(0)  # the threads are ours; OpenCV's own would fight them
 
     def __enter__(self) -> "RecordLoader":
@@ -50,6 +81,7 @@ class RecordLoader:
 
     def close(self) -> None:
         """Stop the threads; what they have begun is finished, the rest dropped."""
+        self._batches = None
         self._pool.shutdown(cancel_futures=True)
 
     def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:
@@ -57,38 +89,117 @@ class RecordLoader:
 
         Raises InputError for a record that cannot be read, decoded or transformed.
         """
-        waiting: deque[tuple[Batch, list[Future]]] = deque()
+        waiting: deque[_Pending] = deque()
         try:
             for indices in self.order.batches(epoch, start_step):
                 waiting.append(self._start(indices, epoch))
                 if len(waiting) > self._prefetch:
-                    yield self._finish(*waiting.popleft())
+                    yield from self._finish(waiting.popleft())
             while waiting:
-                yield self._finish(*waiting.popleft())
+                yield from self._finish(waiting.popleft())
         finally:
-            for _, tasks in waiting:
-                for task in tasks:
+            for pending in waiting:
+                for task in pending.tasks:
                     task.cancel()
 
-    def _start(self, indices: np.ndarray, epoch: int) -> tuple[Batch, list[Future]]:
+    def _start(self, indices: np.ndarray, epoch: int) -> _Pending:
+        if self.skipped:
+            indices = indices[[index not in self.skipped for index in indices.tolist()]]
         draws = self._transform.draw(SampleRng(self._seed, epoch, indices))
-        size = self._transform.size
-        batch = Batch(np.empty((len(indices), 3, size, size), np.float32), self._labels[indices],
-                      indices)
-        return batch, [self._pool.submit(self._make, batch, draws, row)
-                       for row in range(len(indices))]
+        batch = Batch(self._buffer(len(indices)), self._labels[indices], indices)
+        job = backends.native_job(
+            self.records, self._transform, draws, indices, batch.images,
+            channels_last=self.layout == "NHWC", dct_shortcut=self._dct_shortcut,
+        ) if self.backend == "native" else None
+        rows = _ROWS[self.backend]
+        return _Pending(batch, [
+            self._pool.submit(self._make, batch, draws, job, range(begin, end))
+            for begin, end in _spans(len(indices), rows)])
 
-    def _make(self, batch: Batch, draws, row: int) -> None:
-        index = batch.indices[row]
-        picture = self._records.read(index)
+    def _make(self, batch: Batch, draws: Any, job: Any, rows: range) -> list[int]:
+        """Make some rows; returns those whose records are damaged, where they may be skipped."""
+        row, damaged = rows.start, []
         try:
-            image = self._transform.apply(decode(picture), draws, row)
-        except ValueError as error:
-            raise InputError(f"{self._records.name(index)}: {error}") from error
-        batch.images[row] = image.transpose(2, 0, 1)
+            for row in job.run(rows.start, rows.stop) if job else rows:
+                if not self._make_by_opencv(batch, draws, row):
+                    damaged.append(row)
+        except InputError:
+            raise
+        except Exception as error:  # a disk's fault, no memory left, ...: say where it happened
+            raise RunFault(f"{self.records.name(int(batch.indices[row]))}: {error!r}") from error
+        return damaged
 
-    @staticmethod
-    def _finish(batch: Batch, tasks: list[Future]) -> Batch:
-        for task in tasks:
-            task.result()
-        return batch
+    def _make_by_opencv(self, batch: Batch, draws: Any, row: int) -> bool:
+        try:
+            backends.opencv_row(self.records, self._transform, draws, int(batch.indices[row]), row,
+                                batch.images, channels_last=self.layout == "NHWC")
+        except InputError:
+            if not self._skip_damaged:
+                raise
+            return False
+        return True
+
+    def _finish(self, pending: _Pending) -> list[Batch]:
+        """The batch, or none where all records of an evaluation's batch are damaged."""
+        damaged = [row for task in pending.tasks for row in task.result()]
+        batch = pending.batch
+        self.skipped.update(batch.indices[damaged].tolist())
+        if len(damaged) < len(batch.indices):
+            return [Batch(*(np.delete(part, damaged, axis=0) for part in batch)) if damaged
+                    else batch]
+        if isinstance(self.order, EvalOrder):
+            return []
+        raise InputError(f"{self.records.path}: every record of a batch is damaged; "
+                         "scripts/im2rec.py --verify lists them")
+
+    def _buffer(self, rows: int) -> np.ndarray:
+        """Memory for a batch's images: some that nobody holds any more, where there is some, for
+        the system clears new memory first."""
+        side = self._transform.size
+        shape = (rows, 3, side, side) if self.layout == "NCHW" else (rows, side, side, 3)
+        for buffer in self._buffers:
+            # The list, this loop and getrefcount's argument; views of it would count, too.
+            if buffer.shape == shape and sys.getrefcount(buffer) == 3:
+                return buffer
+        buffer = np.empty(shape, self.dtype)
+        if rows == self.order.batch_size and len(self._buffers) < self._prefetch + 2:
+            self._buffers.append(buffer)
+        return buffer
+
+    # As MXNet's data iterators
+
+    @property
+    def provide_data(self) -> list[mx.io.DataDesc]:
+        side = self._transform.size
+        shape = (3, side, side) if self.layout == "NCHW" else (side, side, 3)
+        return [mx.io.DataDesc("data", (self.batch_size, *shape), self.dtype, self.layout)]
+
+    @property
+    def provide_label(self) -> list[mx.io.DataDesc]:
+        return [mx.io.DataDesc("softmax_label", (self.batch_size,), np.float32, "N")]
+
+    def seek(self, epoch: int, step: int = 0) -> None:
+        """Let the next batch be that of `step` in `epoch`."""
+        self._position, self._begun, self._batches = (epoch, step), False, None
+
+    def reset(self) -> None:
+        """Go to the start of the next epoch; does nothing where this one was not begun."""
+        if self._begun:
+            self.seek(self._position[0] + 1)
+
+    def next(self) -> mx.io.DataBatch:
+        """The next batch of the epoch; the last one of an evaluation may be smaller."""
+        if self._batches is None:
+            self._batches = self.epoch(*self._position)
+        self._begun = True  # even if it has no batch left, or the first one fails
+        batch = next(self._batches)
+        # The NDArray keeps the memory that it shares alive. A view, for it is made read-only.
+        images = mx.nd.from_numpy(batch.images.view())
+        # No provide_data: Module would take it for the shape of a batch that is smaller.
+        return mx.io.DataBatch([images], [mx.nd.array(batch.labels, dtype="float32")], pad=0,
+                               index=batch.indices)
+
+
+def _spans(count: int, length: int) -> Iterator[tuple[int, int]]:
+    """[begin, end) of the parts of `count` things, `length` each but the last."""
+    return ((begin, min(begin + length, count)) for begin in range(0, count, length))

@@ -46,7 +46,8 @@ class TrainTransform:
     """arXiv 1812.01187, section 2.1: crop, flip, HSV jitter, PCA noise, normalise.
 
     With `padding`, a size x size crop out of the padded picture takes the place of the random
-    resized crop (the CIFAR recipes). 0 switches color_jitter and pca_noise off.
+    resized crop (the CIFAR recipes). 0 switches color_jitter and pca_noise off. `antialias`
+    widens the filter of a crop that shrinks, see augment/crop.py.
     """
 
     size: int = 224
@@ -56,6 +57,7 @@ class TrainTransform:
     pca_noise: float = 0.1
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    antialias: bool = False
 
     def draw(self, rng: SampleRng) -> TrainDraws:
         return TrainDraws(
@@ -79,7 +81,7 @@ class TrainTransform:
         if self.padding is None:
             window = crop.crop_window(height, width, draws.areas[row], draws.aspects[row],
                                       draws.places[row])
-            return crop.resize(window.cut(image), self.size, self.size)
+            return crop.resize(window.cut(image), self.size, self.size, self.antialias)
         window = crop.pad_crop_window(height, width, self.size, self.padding, draws.places[row])
         return crop.pad_crop(image, window).astype(np.float32)
 
@@ -95,12 +97,13 @@ class EvalTransform:
     resize: int | None = 256
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    antialias: bool = False
 
     def draw(self, rng: SampleRng) -> None:
         return None
 
     def apply(self, image: np.ndarray, draws: None = None, row: int = 0) -> np.ndarray:
         if self.resize:
-            image = crop.resize_short_edge(image, self.resize)
+            image = crop.resize_short_edge(image, self.resize, self.antialias)
         window = crop.center_window(*image.shape[:2], self.size)
         return color.normalize(window.cut(image).astype(np.float32), self.mean, self.std)

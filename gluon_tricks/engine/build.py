@@ -3,7 +3,9 @@
 import contextlib
 import io
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -11,6 +13,10 @@ from mxnet import autograd, gluon
 from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.config import Settings
+from gluon_tricks.data import native
+from gluon_tricks.data.backends import cores
+from gluon_tricks.data.check import quick_check
+from gluon_tricks.data.image_record_iter import ImageRecordLoader
 from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder, TrainOrder, shuffle_labels
 from gluon_tricks.data.recipes import EvalTransform, TrainTransform
@@ -104,26 +110,97 @@ def trainer(net: HybridBlock, settings: Settings) -> gluon.Trainer:
     return gluon.Trainer(net.collect_params(), "nag", options, kvstore=None)
 
 
-def train_loader(settings: Settings, records: RecordSet) -> RecordLoader:
-    """Shuffled, augmented batches; of settled settings."""
-    transform = TrainTransform(
-        size=settings.input_size, area=settings.crop_area or (1.0, 1.0),
-        padding=4 if settings.crop == "pad" else None, color_jitter=settings.color_jitter,
-        pca_noise=settings.pca_noise, mean=settings.rgb_mean, std=settings.rgb_std)
+Loader = RecordLoader | ImageRecordLoader
+
+
+def train_loader(settings: Settings, records: RecordSet, skipped: Iterable[int] = ()) -> Loader:
+    """Shuffled, augmented batches; of settled settings. `skipped` names damaged records."""
+    order = TrainOrder(len(records), settings.batch_size, settings.seed)
+    if settings.data_backend == "mxnet":
+        return ImageRecordLoader.train(
+            records, order, size=settings.input_size, seed=settings.seed,
+            area=settings.crop_area or (1.0, 1.0),
+            color_jitter=settings.color_jitter, pca_noise=settings.pca_noise,
+            mean=settings.rgb_mean, std=settings.rgb_std, workers=_workers(settings))
     labels = shuffle_labels(records.labels, settings.seed) if settings.shuffle_labels else None
-    return RecordLoader(records, transform,
-                        TrainOrder(len(records), settings.batch_size, settings.seed),
-                        seed=settings.seed, workers=settings.num_data_workers, labels=labels)
+    return RecordLoader(records, train_transform(settings), order, seed=settings.seed,
+                        labels=labels, **loading(settings, "train", "always"), skipped=skipped)
 
 
-def eval_loader(settings: Settings, records: RecordSet) -> RecordLoader:
+def eval_loader(settings: Settings, records: RecordSet, skipped: Iterable[int] = ()) -> Loader:
     """Every record once. Raises InputError where a label is beyond the classes."""
     check_labels(records, records.labels, settings.num_classes)
+    order = EvalOrder(len(records), settings.batch_size)
+    if settings.data_backend == "mxnet":
+        return ImageRecordLoader.evaluation(
+            records, order, size=settings.input_size, mean=settings.rgb_mean, std=settings.rgb_std,
+            resize=math.ceil(settings.input_size / settings.crop_ratio),  # as GluonCV rounds
+            workers=_workers(settings))
+    return RecordLoader(records, eval_transform(settings), order, **loading(settings, "always"),
+                        skipped=skipped)
+
+
+def train_transform(settings: Settings) -> TrainTransform:
+    """What training does to a picture; of settled settings."""
+    return TrainTransform(
+        size=settings.input_size, area=settings.crop_area or (1.0, 1.0),
+        padding=4 if settings.crop == "pad" else None, color_jitter=settings.color_jitter,
+        pca_noise=settings.pca_noise, mean=settings.rgb_mean, std=settings.rgb_std,
+        antialias=settings.antialias)
+
+
+def eval_transform(settings: Settings) -> EvalTransform:
+    """What validation does to a picture."""
     resize = None if settings.crop == "pad" else round(settings.input_size / settings.crop_ratio)
-    transform = EvalTransform(size=settings.input_size, resize=resize, mean=settings.rgb_mean,
-                              std=settings.rgb_std)
-    return RecordLoader(records, transform, EvalOrder(len(records), settings.batch_size),
-                        workers=settings.num_data_workers)
+    return EvalTransform(size=settings.input_size, resize=resize, mean=settings.rgb_mean,
+                         std=settings.rgb_std, antialias=settings.antialias)
+
+
+def _workers(settings: Settings) -> int:
+    return settings.num_data_workers or cores()
+
+
+def loading(settings: Settings, *shortcut: str) -> dict[str, Any]:
+    """What all loaders of ours take; `shortcut` names the choices that let them take the DCT
+    shortcut.
+
+    Raises InputError where the shortcut is asked for and the native decoder is missing.
+    """
+    missing = native.why_not()
+    if missing and settings.data_backend == "auto" and settings.dct_shortcut in ("train", "always"):
+        raise InputError(f"--dct-shortcut {settings.dct_shortcut} needs the native decoder, but "
+                         f"{missing}")
+    wanted = settings.dct_shortcut or ("never" if settings.data_backend == "opencv" else "train")
+    return {"workers": _workers(settings), "backend": settings.data_backend,
+            "dct_shortcut": wanted in shortcut, "skip_damaged": settings.on_bad_record == "skip",
+            "dtype": settings.dtype}
+
+
+def damaged_records(settings: Settings, records: RecordSet) -> list[int]:
+    """The records that surely cannot be decoded, found without decoding.
+
+    Raises InputError for the first of them unless the settings say to skip them, and where no
+    other record is left.
+    """
+    found = quick_check(records, _workers(settings))
+    if found and settings.on_bad_record == "fail":
+        index, damage = found[0]
+        raise InputError(f"{records.name(index)}: {damage.reason}; {len(found)} of {len(records)} "
+                         "records are damaged: pack them again, or leave them out by "
+                         "--on-bad-record skip")
+    if len(found) == len(records):
+        raise InputError(f"{records.path}: all {len(records)} records are damaged; pack it again")
+    return [index for index, _ in found]
+
+
+def skipped_line(loader: Loader) -> str:
+    """One line that names the damaged records a loader has left out so far; "" for none."""
+    if not loader.skipped:
+        return ""
+    keys = sorted(int(loader.records.keys[index]) for index in loader.skipped)
+    shown = ", ".join(map(str, keys[:20])) + (", ..." if len(keys) > 20 else "")
+    return (f"{loader.records.path}: {len(keys)} damaged records are left out, those with the keys "
+            f"{shown}")
 
 
 def check_labels(records: RecordSet, labels: Sequence[int], classes: int) -> None:

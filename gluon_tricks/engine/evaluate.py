@@ -3,6 +3,7 @@
 import ctypes
 import dataclasses
 import math
+import sys
 from pathlib import Path
 
 import mxnet as mx
@@ -11,7 +12,6 @@ from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.config import Settings
 from gluon_tricks.data.classes import check_same_classes, read_classes
-from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine import build
 from gluon_tricks.engine.checkpoint import classes_of, load_parameters, read_parameters
@@ -21,11 +21,12 @@ from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.loss import SoftmaxCrossEntropy
 
 
-def evaluate(network: HybridBlock, loader: RecordLoader, *, classes: int, device: mx.Context,
+def evaluate(network: HybridBlock, loader: build.Loader, *, classes: int, device: mx.Context,
              dtype: str = "float32") -> Scores:
-    """Scores over all records of `loader`; the loss is the plain cross-entropy.
+    """Scores over all records of `loader` but those it skips as damaged.
 
-    Raises RunFault where the count of samples is not that of the records.
+    The loss is the plain cross-entropy. Raises RunFault where the count of samples is not that of
+    the records.
     """
     loss = SoftmaxCrossEntropy(classes)
     tally, in_flight = Tally(), InFlight()
@@ -36,9 +37,10 @@ def evaluate(network: HybridBlock, loader: RecordLoader, *, classes: int, device
         in_flight.add(logits)
     scores = tally.scores()
     restore_layout(network)
-    if scores.count != loader.order.records:
-        raise RunFault(f"evaluation counted {scores.count} samples of {loader.order.records} "
-                       "records: please report this with the command you ran")
+    expected = loader.order.records - len(loader.skipped)
+    if scores.count != expected:
+        raise RunFault(f"evaluation counted {scores.count} samples of {expected} records: please "
+                       "report this with the command you ran")
     return scores
 
 
@@ -78,8 +80,11 @@ def evaluate_file(settings: Settings, params: Path) -> Scores:
         load_parameters(network, params, device)
         build.hybridize(network, settings)
         settings = dataclasses.replace(settings, num_classes=classes)
-        with build.eval_loader(settings, records) as loader:
+        with build.eval_loader(settings, records,
+                               build.damaged_records(settings, records)) as loader:
             scores = evaluate(network, loader, classes=classes, device=device)
+            if loader.skipped:
+                print(build.skipped_line(loader), file=sys.stderr)
     if not math.isfinite(scores.loss):
         raise RunFault(f"{params}: the loss is {scores.loss}, these parameters are of a run that "
                        "diverged")

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import dataclasses
 import math
 import time
 from contextlib import ExitStack, closing
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from gluon_tricks.config import Settings
 from gluon_tricks.data.classes import check_same_classes, write_classes
-from gluon_tricks.data.loader import Batch, RecordLoader
+from gluon_tricks.data.loader import Batch
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine import build
 from gluon_tricks.engine.checkpoint import save_parameters
@@ -36,8 +37,8 @@ class Run:
     network: HybridBlock
     loss: HybridBlock
     trainer: gluon.Trainer
-    train_data: RecordLoader
-    val_data: RecordLoader
+    train_data: build.Loader
+    val_data: build.Loader
     log: RunLog
 
     def lr(self, update: int) -> float:
@@ -67,8 +68,11 @@ def train(settings: Settings) -> Result:
         classes = train_set.class_names()
         check_same_classes(val_set.path, val_set.class_names(), classes)
         network = build.network(settings)
-        val_data = stack.enter_context(build.eval_loader(settings, val_set))
-        train_data = stack.enter_context(build.train_loader(settings, train_set))
+        val_data = stack.enter_context(build.eval_loader(
+            settings, val_set, build.damaged_records(settings, val_set)))
+        train_data = stack.enter_context(build.train_loader(
+            settings, train_set, build.damaged_records(settings, train_set)))
+        settings = dataclasses.replace(settings, data_backend=train_data.backend)
         for data in (val_data, train_data):  # what the first pictures show, before a file is made
             with closing(data.epoch()) as batches:
                 next(batches)
@@ -88,7 +92,10 @@ def announce(run: Run, train_set: RecordSet, val_set: RecordSet) -> None:
     """The first lines of the log."""
     settings, log = run.settings, run.log
     log.info(f"{train_set.path}: {len(train_set)} records, {settings.num_classes} classes; "
-             f"{val_set.path}: {len(val_set)} records; data backend: opencv")
+             f"{val_set.path}: {len(val_set)} records")
+    log.info(f"data backend: {run.train_data.backend}" + (
+        f" ({run.train_data.backend_note})" if run.train_data.backend_note else ""))
+    report_skipped(run)
     log.info(f"{settings.model} on {run.device}, {settings.dtype}: {settings.num_epochs} epochs of "
              f"{settings.steps_per_epoch} updates of {settings.global_batch} samples, "
              f"lr {settings.lr:g}, {settings.lr_mode}; run folder {log.folder}")
@@ -99,9 +106,19 @@ def announce(run: Run, train_set: RecordSet, val_set: RecordSet) -> None:
                  "imperative")
 
 
+def report_skipped(run: Run, known: int = 0) -> int:
+    """Log which damaged records are left out, where they are more than `known`; how many."""
+    count = len(run.train_data.skipped) + len(run.val_data.skipped)
+    if count > known:
+        for line in filter(None, map(build.skipped_line, (run.train_data, run.val_data))):
+            run.log.info(line)
+    return count
+
+
 def train_epochs(run: Run) -> Result:
     """Train and validate epoch by epoch; keep the last and the best parameters."""
     best_epoch, best = -1, None
+    skipped = len(run.train_data.skipped) + len(run.val_data.skipped)
     for epoch in range(run.settings.num_epochs):
         started = time.monotonic()
         trained = train_epoch(run, epoch)
@@ -110,6 +127,7 @@ def train_epochs(run: Run) -> Result:
         validated = evaluate(run.network, run.val_data, classes=run.settings.num_classes,
                              device=run.device, dtype=run.settings.dtype)
         finite(validated, run, last_update)
+        skipped = report_skipped(run, skipped)
         save_parameters(run.network, run.log.folder / "last.params")
         if best is None or validated.top1 > best.top1:
             best_epoch, best = epoch, validated

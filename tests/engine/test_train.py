@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from gluon_tricks.config import Settings
+from gluon_tricks.data import native
+from gluon_tricks.data.record import RecordWriter
 from gluon_tricks.engine import build
 from gluon_tricks.engine.train import train, update_seed
 from gluon_tricks.errors import InputError, RunFault
@@ -166,3 +168,63 @@ def test_seeds_of_updates_do_not_repeat_for_neighbouring_seeds():
     seeds = [update_seed(seed, update) for seed in range(8) for update in range(500)]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def with_damage(folder, jpeg, **places):
+    """train.rec and val.rec anew; the records with the keys `places` are cut short."""
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 21), ("val", 7)):
+        for ending in ("rec", "idx"):
+            (folder / f"{name}.{ending}").unlink()
+        with RecordWriter(folder / name) as writer:
+            for key in range(count):
+                picture = jpeg(rng.integers(0, 256, (40, 50, 3), np.uint8))
+                writer.write(key, key % 3, picture[:200] if key in places[name] else picture)
+
+
+@pytest.mark.parametrize("backend", ["auto", "opencv"])
+@pytest.mark.parametrize("noticed", ["before", "amid"])
+def test_damaged_records_are_left_out_and_named(settings, tmp_path, jpeg, monkeypatch, backend,
+                                                noticed):
+    """Before the run; or, as damage of some kinds, first when they are decoded."""
+    chosen = settings(on_bad_record="skip", data_backend=backend)
+    with_damage(tmp_path, jpeg, train=(4, 17), val=(6,))
+    if noticed == "amid":
+        monkeypatch.setattr(build, "quick_check", lambda records, workers: [])
+    result = train(chosen)
+    log = (result.folder / "train.log").read_text()
+    assert (f"{tmp_path / 'train.rec'}: 2 damaged records are left out, those with the keys 4, 17"
+            in log)
+    assert f"{tmp_path / 'val.rec'}: 1 damaged records are left out, those with the keys 6" in log
+    assert [line["val_count"] for line in lines(result.folder, "epoch")] == [6, 6]
+    assert result.last.count == 6
+
+
+@pytest.mark.parametrize(("train_places", "val_places", "named"), [
+    ((4, 17), (), "train.rec, the record with key 4 "), ((4,), (6,), "val.rec, the record with "),
+    ((), (6,), "val.rec, the record with key 6 ")])
+def test_damaged_records_stop_a_run_before_it_starts(settings, tmp_path, jpeg, train_places,
+                                                     val_places, named):
+    chosen = settings()
+    with_damage(tmp_path, jpeg, train=train_places, val=val_places)
+    with pytest.raises(InputError, match="--on-bad-record skip") as caught:
+        train(chosen)
+    assert named in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_damage_says_nothing_of_it(settings):
+    log = (train(settings(on_bad_record="skip")).folder / "train.log").read_text()
+    assert "damaged" not in log
+
+
+def test_the_backend_is_logged_and_stored(settings, monkeypatch, tmp_path):
+    monkeypatch.setattr(native, "why_not", lambda: "it was not built: mend it")
+    with pytest.raises(InputError) as caught:
+        train(settings(data_backend="native"))
+    assert str(caught.value) == "--data-backend native: it was not built: mend it"
+    assert not (tmp_path / "run").exists()
+    folder = train(settings(num_epochs=1)).folder
+    assert "data backend: opencv (native: it was not built: mend it)\n" in (
+        folder / "train.log").read_text()
+    assert json.loads((folder / "config.json").read_text())["data_backend"] == "opencv"

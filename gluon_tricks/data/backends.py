@@ -1,0 +1,87 @@
+"""What decodes and augments: OpenCV, called from Python, or the native decoder.
+
+Both make the same picture of the same random numbers, up to how they resample; the native one
+leaves to OpenCV what it does not decode itself: progressive and CMYK JPEGs, other formats, and
+whatever is damaged.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from gluon_tricks.augment import color
+from gluon_tricks.augment.crop import ASPECT
+from gluon_tricks.data import native
+from gluon_tricks.data.decode import decode
+from gluon_tricks.data.recipes import EvalTransform, TrainDraws, TrainTransform, Transform
+from gluon_tricks.data.record import RecordSet
+from gluon_tricks.errors import InputError
+
+
+def cores() -> int:
+    """The processor cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def choose(name: str, transform: Transform) -> tuple[str, str]:
+    """The backend that `name` ("auto", "native" or "opencv") stands for, and why, or "".
+
+    Raises InputError where the native one is asked for and cannot be had.
+    """
+    if name == "opencv":
+        return name, ""
+    reason = native.why_not() or (None if type(transform) in (TrainTransform, EvalTransform) else
+                                  f"it has no {type(transform).__name__}")
+    if reason is None:
+        return "native", ""
+    if name == "native":
+        raise InputError(f"--data-backend native: {reason}")
+    return "opencv", f"native: {reason}"
+
+
+def native_job(records: RecordSet, transform: TrainTransform | EvalTransform, draws: Any,
+               indices: np.ndarray, images: np.ndarray, *, channels_last: bool,
+               dct_shortcut: bool, stage: str = "complete") -> Any:
+    """The native decoder's work on one batch: an object whose run(begin, end) makes those rows.
+
+    It returns the rows that it leaves to OpenCV. `images` is the batch, float32 or float16,
+    C-contiguous. `stage` "decoded" or "resampled" stops there (benchmarks). None for no rows.
+    """
+    if not len(indices):
+        return None
+    recipe = native.core().Recipe(
+        **_crop(transform), size=transform.size, antialias=transform.antialias,
+        shrink=dct_shortcut, half=images.dtype == np.float16,
+        channels_last=channels_last, mean=list(transform.mean), std=list(transform.std),
+        stage=stage)
+    return native.core().Job(recipe, records.fileno(), records.offsets[indices],
+                             records.lengths[indices], _draws(draws), images)
+
+
+def _crop(transform: TrainTransform | EvalTransform) -> dict[str, Any]:
+    aspect = list(ASPECT)
+    if isinstance(transform, EvalTransform):
+        return {"crop": "centered", "shorter_edge": transform.resize or 0, "aspect": aspect}
+    if transform.padding is not None:
+        return {"crop": "padded", "padding": transform.padding, "aspect": aspect}
+    return {"crop": "resized", "aspect": aspect}
+
+
+def _draws(draws: TrainDraws | None) -> dict[str, np.ndarray | None]:
+    if draws is None:
+        return {}
+    return {"areas": draws.crops.areas, "aspects": draws.crops.aspects,
+            "places": draws.crops.places, "flips": draws.flips, "gains": draws.gains,
+            "light": None if draws.alphas is None else color.pca_light(draws.alphas)}
+
+
+def opencv_row(records: RecordSet, transform: Transform, draws: Any, index: int, row: int,
+               images: np.ndarray, *, channels_last: bool) -> None:
+    """Make one row of a batch. Raises InputError, naming the record, where it is damaged."""
+    picture = records.read(index)
+    try:
+        image = transform.apply(decode(picture), draws, row)
+    except ValueError as error:
+        raise InputError(f"{records.name(index)}: {error}") from error
+    images[row] = image if channels_last else image.transpose(2, 0, 1)

@@ -1,0 +1,73 @@
+"""What a network will see, as a picture to look at."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from gluon_tricks.augment.rng import SampleRng
+from gluon_tricks.config import Settings
+from gluon_tricks.data.loader import RecordLoader
+from gluon_tricks.data.record import RecordSet
+from gluon_tricks.engine import build
+from gluon_tricks.errors import InputError
+
+_GAP = 4  # white pixels between pictures
+
+
+class _Chosen(NamedTuple):
+    """An order of some records, by their numbers, as one batch."""
+
+    indices: np.ndarray
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.indices)
+
+    def batches(self, epoch: int = 0, start_step: int = 0) -> Iterator[np.ndarray]:
+        yield self.indices
+
+
+def write_preview(path: Path, settings: Settings, *, samples: int, epochs: int) -> str:
+    """Write a grid of `samples` records of the training set, chosen by the seed, a row each.
+
+    The first column is what validation makes of a record, the others what training makes of it in
+    `epochs` epochs. Returns the data backend that made them. Raises InputError for fewer records
+    than samples and for a path that cannot be written.
+    """
+    with RecordSet(*settings.rec_paths("train")) as records:
+        if len(records) < samples:
+            raise InputError(f"{records.path} has {len(records)} records: --samples {samples} is "
+                             "more than that")
+        settings = dataclasses.replace(settings, batch_size=1).settled(
+            len(records), records.class_count())
+        order = _Chosen(np.sort(SampleRng(settings.seed, 0, range(len(records)))
+                                .uniform(1)[:, 0].argsort()[:samples]))
+        with (RecordLoader(records, build.eval_transform(settings), order,
+                           **build.loading(settings, "always")) as validation,
+              RecordLoader(records, build.train_transform(settings), order, seed=settings.seed,
+                           **build.loading(settings, "train", "always")) as training):
+            columns = [next(validation.epoch()).images]
+            columns += [next(training.epoch(epoch)).images for epoch in range(epochs)]
+            backend = training.backend
+    grid = tile(np.stack(columns, axis=1) * np.float32(settings.rgb_std)[:, None, None]
+                + np.float32(settings.rgb_mean)[:, None, None])
+    try:
+        written = cv2.imwrite(str(path), cv2.cvtColor(grid, cv2.COLOR_RGB2BGR))
+    except cv2.error:  # an ending that stands for no format
+        written = False
+    if not written:
+        raise InputError(f"--out {path} cannot be written: give a .png in a folder that is there")
+    return backend
+
+
+def tile(images: np.ndarray) -> np.ndarray:
+    """(rows, columns, 3, side, side) in [0, 255] to one RGB uint8 picture with white gaps."""
+    images = np.clip(np.rint(images), 0, 255).astype(np.uint8)
+    padded = np.pad(images, ((0, 0), (0, 0), (0, 0), (_GAP, 0), (_GAP, 0)), constant_values=255)
+    rows, columns, _, height, width = padded.shape
+    return np.ascontiguousarray(padded.transpose(0, 3, 1, 4, 2)).reshape(
+        rows * height, columns * width, 3)

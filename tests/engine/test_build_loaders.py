@@ -1,0 +1,181 @@
+"""The loaders as the settings ask for them; damaged records looked for before a run."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gluon_tricks.config import Settings
+from gluon_tricks.data import backends, native
+from gluon_tricks.data.image_record_iter import ImageRecordLoader
+from gluon_tricks.data.record import RecordSet, RecordWriter
+from gluon_tricks.engine import build
+from gluon_tricks.errors import InputError
+
+COUNT = 12
+
+
+def settings(**changes):
+    values = {"model": "resnet18_v1", "batch_size": 4, "input_size": 32, "num_data_workers": 1}
+    return Settings(**{**values, **changes}).checked().settled(COUNT, 10)
+
+
+@pytest.fixture
+def pack(tmp_path, jpeg):
+    """pack(damaged): a set of twelve pictures; `damaged` gives the bytes of some by their place."""
+    def make(damaged=None, name="set"):
+        rng = np.random.default_rng(0)
+        with RecordWriter(tmp_path / name) as writer:
+            for place in range(COUNT):
+                picture = jpeg(rng.integers(0, 256, (60, 50, 3), np.uint8))
+                cut = (damaged or {}).get(place, len(picture))
+                writer.write(100 + place, place % 10, picture[:cut] if isinstance(cut, int)
+                             else cut)
+        return RecordSet(tmp_path / f"{name}.rec")
+    return make
+
+
+@pytest.fixture
+def records(pack):
+    with pack() as records:
+        yield records
+
+
+@pytest.fixture
+def unbuilt(monkeypatch):
+    """As where there was no compiler."""
+    monkeypatch.setattr(native, "why_not", lambda: "it was not built: apt-get install g++")
+
+
+@pytest.mark.parametrize("make", [build.train_loader, build.eval_loader])
+@pytest.mark.parametrize("asked", ["auto", "native", "opencv"])
+def test_the_backend_is_the_one_asked_for(records, native_core, make, asked):
+    with make(settings(data_backend=asked), records) as loader:
+        next(loader.epoch())
+        assert loader.backend == {"auto": "native"}.get(asked, asked)
+
+
+@pytest.mark.parametrize("make", [build.train_loader, build.eval_loader])
+def test_where_native_was_not_built(records, unbuilt, make):
+    with make(settings(), records) as loader:
+        next(loader.epoch())
+        assert (loader.backend, loader.backend_note) == (
+            "opencv", "native: it was not built: apt-get install g++")
+    with pytest.raises(InputError) as caught:
+        make(settings(data_backend="native"), records)
+    assert str(caught.value) == "--data-backend native: it was not built: apt-get install g++"
+    for shortcut in ("train", "always"):
+        with pytest.raises(InputError) as caught:
+            make(settings(dct_shortcut=shortcut), records)
+        assert f"--dct-shortcut {shortcut} " in str(caught.value)
+        assert "apt-get install g++" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    make(settings(dct_shortcut="never"), records).close()
+
+
+@pytest.mark.parametrize(("changes", "train", "evaluation"), [
+    ({}, True, False), ({"dct_shortcut": "train"}, True, False),
+    ({"dct_shortcut": "always"}, True, True), ({"dct_shortcut": "never"}, False, False),
+    ({"data_backend": "opencv"}, False, False)], ids=str)
+def test_the_shortcut_reaches_the_decoder(records, native_core, monkeypatch, changes, train,
+                                          evaluation):
+    seen, job = [], backends.native_job
+    monkeypatch.setattr(backends, "native_job", lambda *rest, dct_shortcut, **options: seen.append(
+        dct_shortcut) or job(*rest, dct_shortcut=dct_shortcut, **options))
+    for make in (build.train_loader, build.eval_loader):
+        with make(settings(**changes), records) as loader:
+            next(loader.epoch())
+            loader.close()
+    if changes.get("data_backend") == "opencv":
+        assert seen == []
+    else:
+        assert seen == [train] * 3 + [evaluation] * 3  # three batches each, all prefetched
+
+
+@pytest.mark.parametrize("make", [build.train_loader, build.eval_loader])
+def test_the_rest_of_the_flags_reaches_the_loader(records, monkeypatch, make):
+    monkeypatch.setattr(build, "cores", lambda: 3)
+    with make(settings(num_data_workers=0, antialias=True, on_bad_record="skip"), records,
+              [5]) as loader:
+        assert loader._pool._max_workers == 3
+        assert loader._transform.antialias
+        assert loader._skip_damaged
+        assert loader.skipped == {5}
+        assert 5 not in [index for batch in loader.epoch() for index in batch.indices.tolist()]
+    with make(settings(num_data_workers=2), records) as loader:
+        assert loader._pool._max_workers == 2
+        assert not loader._transform.antialias and not loader._skip_damaged
+        assert next(loader.epoch()).images.dtype == np.float32
+    with make(settings(dtype="float16", num_gpus=1), records) as loader:
+        assert next(loader.epoch()).images.dtype == np.float16
+
+
+def test_mxnet_s_loaders_have_what_runs_ask_of_them(records):
+    for make in (build.train_loader, build.eval_loader):
+        with make(settings(data_backend="mxnet", num_data_workers=0), records) as loader:
+            assert isinstance(loader, ImageRecordLoader)
+            assert (loader.backend, loader.skipped, loader.records) == ("mxnet", set(), records)
+            assert "random" in loader.backend_note and "\n" not in loader.backend_note
+            assert build.skipped_line(loader) == ""
+            assert sum(len(batch.labels) for batch in loader.epoch()) == COUNT
+
+
+@pytest.mark.parametrize(("size", "ratio", "ours", "gluoncvs"), [
+    (224, 0.875, 256, 256), (331, 0.875, 378, 379), (32, 0.9, 36, 36), (96, 0.92, 104, 105)])
+def test_gluoncv_rounds_the_short_edge_up(records, size, ratio, ours, gluoncvs):
+    """331 / 0.875 = 378.29, 32 / 0.9 = 35.56, 96 / 0.92 = 104.35."""
+    changes = {"input_size": size, "crop_ratio": ratio}
+    with build.eval_loader(settings(**changes), records) as loader:
+        assert loader._transform.resize == ours
+    with build.eval_loader(settings(data_backend="mxnet", **changes), records) as loader:
+        assert loader._settings["resize"] == gluoncvs
+
+
+DAMAGE = {4: b"no picture", 9: 700, 11: b""}
+
+
+def test_damage_is_found_before_a_run(pack):
+    with pack(DAMAGE) as records:
+        assert build.damaged_records(settings(on_bad_record="skip"), records) == [4, 9, 11]
+        with pytest.raises(InputError) as caught:
+            build.damaged_records(settings(), records)
+        message = str(caught.value)
+        place = f"the record with key 104 at byte {records.offsets[4]}"
+    assert message.startswith(f"{records.path}, {place}: ")
+    assert "3 of 12 records" in message and "--on-bad-record skip" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("action", ["fail", "skip"])
+def test_a_whole_set_has_no_damage(records, action):
+    assert build.damaged_records(settings(on_bad_record=action, num_data_workers=0), records) == []
+
+
+def test_a_set_of_damaged_records_alone_is_refused(pack):
+    with pack(dict.fromkeys(range(COUNT), b"no picture")) as records, \
+            pytest.raises(InputError, match="all 12 records are damaged"):
+        build.damaged_records(settings(on_bad_record="skip"), records)
+
+
+def test_the_line_names_the_keys(pack):
+    chosen = settings(on_bad_record="skip")
+    with pack(DAMAGE) as records:
+        found = build.damaged_records(chosen, records)
+        with build.eval_loader(chosen, records, found) as loader:
+            assert build.skipped_line(loader) == (
+                f"{records.path}: 3 damaged records are left out, those with the keys "
+                "104, 109, 111")
+            loader.skipped = set(range(12)) - {0}
+            assert build.skipped_line(loader).endswith(", 110, 111")
+    with pack(name="whole") as records, build.eval_loader(chosen, records) as loader:
+        assert build.skipped_line(loader) == ""
+
+
+def test_a_long_line_is_cut(tmp_path, noise_records):
+    noise_records(tmp_path / "many", 30, (8, 8), 2)
+    chosen = dataclasses.replace(settings(), num_classes=2)
+    with RecordSet(tmp_path / "many.rec") as records, \
+            build.eval_loader(chosen, records, range(25)) as loader:
+        line = build.skipped_line(loader)
+    assert "25 damaged records" in line
+    assert line.endswith("keys " + ", ".join(map(str, range(20))) + ", ...")
