@@ -1,0 +1,240 @@
+"""How fast training pictures are made, beside mx.io.ImageRecordIter in the same run.
+
+    python scripts/benchmarks/input_pipeline.py --rec train.rec --engines native,mxnet --cores 1,2
+
+Every engine runs in a process of its own, pinned to so many cores, over a whole epoch; the engines
+take turns, round by round, so that a noisy machine is noisy for all. Shown are medians over the
+rounds: pictures a second, the same a second of processor time, and the ratio to ImageRecordIter
+in the same round. "decoded" is the native decoder alone, of the windows that crops need (the
+floor), "resampled" that and the resizing, so the differences are what the stages cost.
+"""
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gluon_tricks import cli
+from gluon_tricks.errors import InputError
+
+ENGINES = ("native", "native-antialias", "opencv", "mxnet", "dali")
+STAGES = ("decoded", "resampled")
+LEAST = 1500  # records of an epoch; a smaller set is measured as several copies of it
+SIZE, BATCH = 224, 64
+
+
+def build_parser() -> cli.Parser:
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rec", required=True, type=cli.path, help="a .rec, its .idx beside it")
+    parser.add_argument("--engines", default="native,native-antialias,opencv,mxnet",
+                        help=f"of {','.join(ENGINES)} (default: all but dali)")
+    parser.add_argument("--cores", default="1", help="numbers of cores, say 1,2 (default: 1)")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    parser.add_argument("--json", action="store_true", help="print JSON lines, one a row")
+    return parser
+
+
+def checked(flags: argparse.Namespace) -> tuple[list[str], list[int]]:
+    """Engines and numbers of cores. Raises InputError."""
+    engines = [name for name in flags.engines.split(",") if name]
+    unknown = set(engines) - set(ENGINES)
+    if unknown or not engines:
+        raise InputError(f"--engines {flags.engines}: choose of {', '.join(ENGINES)}")
+    try:
+        cores = [int(number) for number in flags.cores.split(",")]
+    except ValueError:
+        raise InputError(f"--cores {flags.cores}: give numbers, with commas between") from None
+    here = len(os.sched_getaffinity(0))
+    if not all(1 <= number <= here for number in cores) or flags.rounds < 1:
+        raise InputError(f"--cores {flags.cores}: this machine has {here}; --rounds must be at "
+                         "least 1")
+    return engines, cores
+
+
+@contextlib.contextmanager
+def long_enough(rec: Path) -> Iterator[Path]:
+    """The .rec, or a temporary one that holds its records several times."""
+    from gluon_tricks.data.record import RecordSet, RecordWriter
+
+    with RecordSet(rec) as records, tempfile.TemporaryDirectory() as folder:
+        if len(records) >= LEAST:
+            yield rec
+            return
+        with RecordWriter(Path(folder) / "set") as writer:
+            for copy in range(-(-LEAST // len(records))):
+                for index in range(len(records)):
+                    writer.write(copy * len(records) + index, float(records.labels[index]),
+                                 records.read(index))
+        yield Path(folder) / "set.rec"
+
+
+def epochs(engine: str, rec: Path, cores: int) -> Iterator[int]:
+    """Endless: each step makes one epoch and gives its number of pictures."""
+    from gluon_tricks.data.order import TrainOrder
+    from gluon_tricks.data.recipes import IMAGENET_MEAN, IMAGENET_STD, TrainTransform
+    from gluon_tricks.data.record import RecordSet
+
+    records = RecordSet(rec)
+    order = TrainOrder(len(records), BATCH, seed=0)
+    pictures = order.steps * BATCH
+    if engine == "dali":
+        from _dali import dali_batches
+
+        batches = dali_batches(rec, rec.with_suffix(".idx"), BATCH, cores, SIZE)
+        while True:
+            for _ in range(order.steps):
+                next(batches)
+            yield pictures
+    if engine == "mxnet":
+        from gluon_tricks.data.image_record_iter import ImageRecordLoader
+
+        loader = ImageRecordLoader.train(records, order, size=SIZE, workers=cores,
+                                         mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    elif engine in STAGES:
+        yield from staged_epochs(engine, records, order, cores)
+    else:
+        from gluon_tricks.data.loader import RecordLoader
+
+        backend, _, antialias = engine.partition("-")
+        loader = RecordLoader(records, TrainTransform(SIZE, antialias=bool(antialias)), order,
+                              workers=cores, backend=backend, dct_shortcut=backend == "native")
+    for epoch in range(sys.maxsize):
+        for _ in loader.epoch(epoch):
+            pass
+        yield pictures
+
+
+def staged_epochs(stage: str, records: Any, order: Any, cores: int) -> Iterator[int]:
+    """As `epochs`, of the native decoder's work up to a stage."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+
+    from gluon_tricks.augment.rng import SampleRng
+    from gluon_tricks.data import backends
+    from gluon_tricks.data.recipes import TrainTransform
+
+    transform, images = TrainTransform(SIZE), np.empty((BATCH, 3, SIZE, SIZE), np.float32)
+    spans = [(start, start + 8) for start in range(0, BATCH, 8)]
+    with ThreadPoolExecutor(cores) as pool:
+        for epoch in range(sys.maxsize):
+            for indices in order.batches(epoch):
+                draws = transform.draw(SampleRng(0, epoch, indices))
+                job = backends.native_job(records, transform, draws, indices, images,
+                                          channels_last=False, dct_shortcut=True, stage=stage)
+                for done in [pool.submit(job.run, *span) for span in spans]:
+                    done.result()
+            yield order.steps * BATCH
+
+
+def child(engine: str, rec: Path, cores: int, pipe: Any) -> None:
+    """Make an epoch whenever the pipe asks; answer with (pictures, seconds, processor seconds)."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    os.environ["OMP_NUM_THREADS"] = str(cores)
+    try:
+        work = epochs(engine, rec, cores)
+        next(work)  # warm-up, which also reads the file into memory
+        pipe.send(None)
+        while pipe.recv():
+            wall, used = time.perf_counter(), time.process_time()
+            pictures = next(work)
+            pipe.send((pictures, time.perf_counter() - wall, time.process_time() - used))
+    except InputError as error:
+        pipe.send(error)
+
+
+@contextlib.contextmanager
+def children(rec: Path, runs: list[tuple[str, int]]) -> Iterator[dict]:
+    """A process an engine and number of cores, warmed up: {(engine, cores): pipe}."""
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = {}, []
+    try:
+        for engine, cores in runs:
+            pipes[engine, cores], theirs = context.Pipe()
+            process = context.Process(target=child, args=(engine, rec, cores, theirs), daemon=True)
+            process.start()
+            processes.append(process)
+            problem = pipes[engine, cores].recv()
+            if problem:
+                raise problem
+        yield pipes
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def measure(pipes: dict, rounds: int) -> list[dict]:
+    """A row an engine and number of cores: medians over the rounds."""
+    seen = {run: [] for run in pipes}
+    for _ in range(rounds):
+        for run, pipe in pipes.items():
+            pipe.send(True)
+            seen[run].append(pipe.recv())
+    rows = []
+    for (engine, cores), found in seen.items():
+        speeds = [pictures / wall for pictures, wall, _ in found]
+        row = {"engine": engine, "cores": cores,
+               "images_per_second": statistics.median(speeds),
+               "images_per_core_second": statistics.median(n / used for n, _, used in found)}
+        reference = seen.get(("mxnet", cores))
+        if reference:
+            row["ratio"] = statistics.median(
+                speed * wall / pictures
+                for speed, (pictures, wall, _) in zip(speeds, reference, strict=True))
+        rows.append(row)
+    return rows
+
+
+def add_shares(rows: list[dict]) -> None:
+    """What of the native decoder's time goes into each stage."""
+    by = {(row["engine"], row["cores"]): row for row in rows}
+    for (engine, cores), row in by.items():
+        if engine != "native":
+            continue
+        whole, decoded, resampled = (1 / by[name, cores]["images_per_core_second"]
+                                     for name in ("native", "decoded", "resampled"))
+        row["shares"] = {"decode": decoded / whole, "resize": (resampled - decoded) / whole,
+                         "color": (whole - resampled) / whole}
+        row["of_floor"] = row["images_per_second"] / by["decoded", cores]["images_per_second"]
+
+
+def show(row: dict) -> str:
+    ratio = f"{row['ratio']:.2f}" if "ratio" in row else "-"
+    line = (f"{row['engine']:17}{row['cores']:6}{row['images_per_second']:11.0f}"
+            f"{row['images_per_core_second']:16.0f}{ratio:>7}")
+    if "shares" in row:
+        shares = ", ".join(f"{stage} {share:.0%}" for stage, share in row["shares"].items())
+        line += f"  {shares}; {row['of_floor']:.0%} of the floor"
+    return line
+
+
+def main() -> None:
+    flags = build_parser().parse_args()
+    engines, cores = checked(flags)
+    if "native" in engines:
+        engines += STAGES
+    with (long_enough(flags.rec) as rec,
+          children(rec, [(engine, number) for number in cores for engine in engines]) as pipes):
+        rows = measure(pipes, flags.rounds)
+    if "native" in engines:
+        add_shares(rows)
+    if flags.json:
+        for row in rows:
+            print(json.dumps(row))
+        return
+    print(f"{'engine':17}{'cores':>6}{'images/s':>11}{'a core-second':>16}{'ratio':>7}")
+    for row in rows:
+        print(show(row))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,38 @@
+"""Show what a network will see: samples of a .rec, augmented as training augments them, as a grid.
+
+    python scripts/preview_augment.py --rec-train train.rec --out grid.png
+"""
+
+from gluon_tricks import cli, config
+from gluon_tricks.errors import InputError
+
+FLAGS = ("data_dir", "rec_train", "rec_train_idx", "data_backend", "num_data_workers", "input_size",
+         "crop", "crop_area", "color_jitter", "pca_noise", "antialias", "dct_shortcut",
+         "crop_ratio", "seed")
+
+
+def main() -> None:
+    parser = cli.Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", required=True, type=cli.path, metavar="PNG",
+                        help="the picture to write; one that is there is written over")
+    parser.add_argument("--samples", type=int, default=8, help="records, a row each (default: 8)")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs shown of each (default: 6); "
+                        "before them stands what validation makes of it")
+    config.add_flags(parser, only=FLAGS)
+    parser.add_argument("--rec", dest="rec_train", help="the same as --rec-train")
+    flags = parser.parse_args()
+    if flags.samples < 1 or flags.epochs < 1:
+        raise InputError("--samples and --epochs must be at least 1")
+    settings = config.from_flags(flags)
+    if settings.data_backend == "mxnet":
+        raise InputError("--data-backend mxnet makes other samples each time: take another")
+
+    from gluon_tricks.engine.preview import write_preview  # late: MXNet takes seconds to import
+
+    backend = write_preview(flags.out, settings, samples=flags.samples, epochs=flags.epochs)
+    print(f"{flags.out}: {flags.samples} records by rows; validation, then {flags.epochs} epochs, "
+          f"by columns; data backend: {backend}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
