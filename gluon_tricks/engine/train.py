@@ -72,7 +72,9 @@ def train(settings: Settings) -> Result:
             settings, val_set, build.damaged_records(settings, val_set)))
         train_data = stack.enter_context(build.train_loader(
             settings, train_set, build.damaged_records(settings, train_set)))
-        settings = dataclasses.replace(settings, data_backend=train_data.backend)
+        settings = dataclasses.replace(
+            settings, data_backend=train_data.backend, dct_shortcut=settings.dct_shortcut or (
+                "train" if train_data.backend == "native" else "never"))
         for data in (val_data, train_data):  # what the first pictures show, before a file is made
             with closing(data.epoch()) as batches:
                 next(batches)

@@ -5,8 +5,10 @@
 Every engine runs in a process of its own, pinned to so many cores, over a whole epoch; the engines
 take turns, round by round, so that a noisy machine is noisy for all. Shown are medians over the
 rounds: pictures a second, the same a second of processor time, and the ratio to ImageRecordIter
-in the same round. "decoded" is the native decoder alone, of the windows that crops need (the
-floor), "resampled" that and the resizing, so the differences are what the stages cost.
+in the same round. "mxnet" is ImageRecordIter with GluonCV's settings, of which it runs half as many
+threads as there are cores; "mxnet-openmp" lets it use them all. "decoded" is the native decoder
+alone, of the windows that crops need (the floor), "resampled" that and the resizing, so the
+differences are what the stages cost; "interpreter" is all that Python does, without the decoder.
 """
 
 import argparse
@@ -25,8 +27,8 @@ from typing import Any
 from gluon_tricks import cli
 from gluon_tricks.errors import InputError
 
-ENGINES = ("native", "native-antialias", "opencv", "mxnet", "dali")
-STAGES = ("decoded", "resampled")
+ENGINES = ("native", "native-antialias", "opencv", "mxnet", "mxnet-openmp", "dali")
+STAGES = ("decoded", "resampled", "interpreter")
 LEAST = 1500  # records of an epoch; a smaller set is measured as several copies of it
 SIZE, BATCH = 224, 64
 
@@ -52,7 +54,7 @@ def checked(flags: argparse.Namespace) -> tuple[list[str], list[int]]:
         cores = [int(number) for number in flags.cores.split(",")]
     except ValueError:
         raise InputError(f"--cores {flags.cores}: give numbers, with commas between") from None
-    here = len(os.sched_getaffinity(0))
+    here = len(os.sched_getaffinity(0))  # the cores this process may use
     if not all(1 <= number <= here for number in cores) or flags.rounds < 1:
         raise InputError(f"--cores {flags.cores}: this machine has {here}; --rounds must be at "
                          "least 1")
@@ -93,16 +95,21 @@ def epochs(engine: str, rec: Path, cores: int) -> Iterator[int]:
             for _ in range(order.steps):
                 next(batches)
             yield pictures
-    if engine == "mxnet":
+    if engine.startswith("mxnet"):
         from gluon_tricks.data.image_record_iter import ImageRecordLoader
 
         loader = ImageRecordLoader.train(records, order, size=SIZE, workers=cores,
-                                         mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    elif engine in STAGES:
+                                         mean=IMAGENET_MEAN, std=IMAGENET_STD,
+                                         openmp=engine == "mxnet-openmp")
+    elif engine in ("decoded", "resampled"):
         yield from staged_epochs(engine, records, order, cores)
     else:
+        from gluon_tricks.data import backends
         from gluon_tricks.data.loader import RecordLoader
 
+        if engine == "interpreter":
+            backends.native_job = idle_job(backends.native_job)
+            engine = "native"
         backend, _, antialias = engine.partition("-")
         loader = RecordLoader(records, TrainTransform(SIZE, antialias=bool(antialias)), order,
                               workers=cores, backend=backend, dct_shortcut=backend == "native")
@@ -110,6 +117,15 @@ def epochs(engine: str, rec: Path, cores: int) -> Iterator[int]:
         for _ in loader.epoch(epoch):
             pass
         yield pictures
+
+
+def idle_job(native_job: Any) -> Any:
+    """A native_job whose jobs have nothing to do."""
+    def make(*arguments: Any, **options: Any) -> Any:
+        job = native_job(*arguments, **options)
+        return type("Idle", (), {"run": staticmethod(lambda begin, end: []), "of": job})
+
+    return make
 
 
 def staged_epochs(stage: str, records: Any, order: Any, cores: int) -> Iterator[int]:
@@ -204,6 +220,7 @@ def add_shares(rows: list[dict]) -> None:
                                      for name in ("native", "decoded", "resampled"))
         row["shares"] = {"decode": decoded / whole, "resize": (resampled - decoded) / whole,
                          "color": (whole - resampled) / whole}
+        row["interpreter_microseconds"] = 1e6 / by["interpreter", cores]["images_per_core_second"]
         row["of_floor"] = row["images_per_second"] / by["decoded", cores]["images_per_second"]
 
 
@@ -213,7 +230,8 @@ def show(row: dict) -> str:
             f"{row['images_per_core_second']:16.0f}{ratio:>7}")
     if "shares" in row:
         shares = ", ".join(f"{stage} {share:.0%}" for stage, share in row["shares"].items())
-        line += f"  {shares}; {row['of_floor']:.0%} of the floor"
+        line += f"  {shares}; {row['of_floor']:.0%} of the floor; "
+        line += f"interpreter {row['interpreter_microseconds']:.0f} microseconds an image"
     return line
 
 
@@ -221,7 +239,7 @@ def main() -> None:
     flags = build_parser().parse_args()
     engines, cores = checked(flags)
     if "native" in engines:
-        engines += STAGES
+        engines.extend(STAGES)
     with (long_enough(flags.rec) as rec,
           children(rec, [(engine, number) for number in cores for engine in engines]) as pipes):
         rows = measure(pipes, flags.rounds)
