@@ -104,43 +104,42 @@ inline bool AcTable::step(BitReader& in, int& position, int& value) const {
 
 bool AcTable::read(BitReader& in, int16_t* block, bool& flat) const {
     BitReader bits = in;  // in registers
-    int position = 1;
+    int position = 1, lookups = 0;
     flat = false;
-    while (true) {
-        bits.refill();
-        for (int i = 0; i < kPairsARefill; i++) {
-            const Pair& pair = pairs_[bits.peek(kBits)];
-            if (__builtin_expect(pair.bits_of_first == 0, false)) {
-                bits.refill();
-                int value;
-                if (pair.bits) {
-                    bits.drop(pair.bits);
-                    value = bits.number(pair.advance);
-                    position += pair.run;
-                } else if (!step(bits, position, value)) {
-                    return false;
-                }
-                block[kNaturalOrder.at[position++]] = static_cast<int16_t>(value);
-                if (position >= kBlock) goto end;
-                break;
-            }
-            const int first = position + pair.run;
-            if (first >= kBlock - 1) {  // the block ends here, the second code is the next one's
-                bits.drop(pair.bits_of_first);
-                block[kNaturalOrder.at[first]] = pair.first;
-                flat = position == 1 && first > kEndOfBlock;
-                position = first + 1;
-                goto end;
-            }
-            bits.drop(pair.bits);
-            const int second = first + pair.advance;
-            block[kNaturalOrder.at[second]] = pair.second;  // where there is none: under the first
-            block[kNaturalOrder.at[first]] = pair.first;
-            position = second + 1;
-            if (position >= kBlock) goto end;
+    while (position < kBlock) {
+        if (lookups-- == 0) {
+            bits.refill();
+            lookups = kLookups - 1;
         }
+        const Pair& pair = pairs_[bits.peek(kBits)];
+        if (__builtin_expect(pair.bits_of_first == 0, false)) {
+            bits.refill();
+            lookups = 0;
+            int value;
+            if (pair.bits) {
+                bits.drop(pair.bits);
+                value = bits.number(pair.advance);
+                position += pair.run;
+            } else if (!step(bits, position, value)) {
+                return false;
+            }
+            block[kNaturalOrder.at[position++]] = static_cast<int16_t>(value);
+            continue;
+        }
+        const int first = position + pair.run;
+        if (first >= kBlock - 1) {  // the block ends here, the second code is the next one's
+            bits.drop(pair.bits_of_first);
+            block[kNaturalOrder.at[first]] = pair.first;
+            flat = position == 1 && first > kEndOfBlock;
+            position = first + 1;
+            break;
+        }
+        bits.drop(pair.bits);
+        const int second = first + pair.advance;
+        block[kNaturalOrder.at[second]] = pair.second;  // where there is none: under the first
+        block[kNaturalOrder.at[first]] = pair.first;
+        position = second + 1;
     }
-end:
     in = bits;
     return position == kBlock || position > kEndOfBlock;
 }
@@ -148,28 +147,27 @@ end:
 bool AcTable::skip(BitReader& in) {
     if (!has_skips_) build_skips();
     BitReader bits = in;
-    int position = 1;
-    while (true) {
-        bits.refill();
-        for (int i = 0; i < kSkipsARefill; i++) {
-            const uint32_t entry = skips_[bits.peek(kBits)];
-            // The last code of an entry belongs to this block only if those before leave room.
-            if (entry && position + static_cast<int>(entry >> 16) < kBlock) {
-                bits.drop(entry & 255);
-                position += entry >> 8 & 255;
-            } else {
-                int value;
-                bits.refill();
-                if (!step(bits, position, value)) return false;
-                position++;
-                if (position < kBlock) break;
-            }
-            if (position >= kBlock) {
-                in = bits;
-                return position == kBlock || position > kEndOfBlock;
-            }
+    int position = 1, lookups = 0;
+    while (position < kBlock) {
+        if (lookups-- == 0) {
+            bits.refill();
+            lookups = kLookups - 1;
         }
+        const uint32_t entry = skips_[bits.peek(kBits)];
+        // The last code of an entry belongs to this block only if those before leave room.
+        if (entry && position + static_cast<int>(entry >> 16) < kBlock) {
+            bits.drop(entry & 255);
+            position += entry >> 8 & 255;
+            continue;
+        }
+        bits.refill();
+        lookups = 0;
+        int value;
+        if (!step(bits, position, value)) return false;
+        position++;
     }
+    in = bits;
+    return position == kBlock || position > kEndOfBlock;
 }
 
 void AcTable::build_pairs() {

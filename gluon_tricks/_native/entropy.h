@@ -5,7 +5,6 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
-#include <vector>
 
 #include "header.h"
 
@@ -111,7 +110,8 @@ public:
 
 private:
     static constexpr int kBits = 11;
-    static constexpr int kPairsARefill = 4, kSkipsARefill = 4;  // they peek at 56 bits at most
+    static constexpr int kLookups = 4;  // between refills
+    static_assert(kLookups * kBits <= 56, "the bits that a refill leaves at least");
     // One code: value << 16 | run << 8 | size << 4 | length: size 0 where the value is in the
     // entry, which includes the end of a block (run kEndOfBlock, value 0) and a run of 16 (run 15,
     // value 0). All 0: a code longer than kBits.
