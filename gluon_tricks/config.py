@@ -36,6 +36,7 @@ def _switch(text: str, *, group: str) -> Any:
     return _flag(False, text, group=group, action="store_true")
 
 
+MAX_SIDE = 16_000  # of the pictures a network sees, which is absurd already
 DALI = ("dali-cpu", "dali-gpu")  # GluonCV's names, to be told what to take instead
 MODEL, DATA, OPTIMISER, TRICKS, RUN = "model", "data", "optimiser", "tricks", "run"
 
@@ -216,8 +217,12 @@ def _rules(s: Settings) -> Iterator[tuple[bool, str]]:
     yield (not 0 <= s.label_smoothing < 1,
            f"--label-smoothing {s.label_smoothing}: must be from 0 to below 1")
     yield not 0 <= s.dropout < 1, f"--dropout {s.dropout}: must be from 0 to below 1"
+    yield s.input_size > MAX_SIDE, f"--input-size {s.input_size}: must be at most {MAX_SIDE}"
     yield not 0 < s.crop_ratio <= 1, (f"--crop-ratio {s.crop_ratio}: must be above 0 and at most "
                                       "1, a crop cannot be larger than the resized picture")
+    yield (s.crop_ratio > 0 and s.input_size / s.crop_ratio > 2 * MAX_SIDE,
+           f"--crop-ratio {s.crop_ratio} makes the shorter edge {s.input_size / s.crop_ratio:.0f} "
+           f"pixels long: more than {2 * MAX_SIDE}")
     yield not 0 <= (s.color_jitter or 0) <= 1, (f"--color-jitter {s.color_jitter}: must be from "
                                                 "0 to 1")
     area = s.crop_area or (0.08, 1.0)

@@ -6,6 +6,7 @@
 import json
 
 from gluon_tricks import cli, config
+from gluon_tricks.errors import InputError
 
 FLAGS = ("model", "num_classes", "data_dir", "rec_val", "rec_val_idx", "num_data_workers",
          "data_backend", "antialias", "dct_shortcut", "on_bad_record", "input_size", "crop",
@@ -20,6 +21,8 @@ def main() -> None:
     config.add_flags(parser, only=FLAGS)
     flags = parser.parse_args()
     settings = config.from_flags(flags)
+    if settings.dct_shortcut == "train":
+        raise InputError("--dct-shortcut train has no meaning in evaluation: take always or never")
 
     from gluon_tricks.engine.evaluate import evaluate_file  # late: MXNet takes seconds to import
 

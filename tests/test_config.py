@@ -147,6 +147,7 @@ BROKEN = [
     ("--warmup-lr", "0.01"), ("--warmup-lr", "-1", "--warmup-epochs", "1"),
     ("--lr-decay-period", "10", "--lr-mode", "cosine"), ("--dtype", "float16"),
     ("--logging-file", "a/b.log"), ("--logging-file", ""),
+    ("--input-size", "16001"), ("--crop-ratio", "0.0005"),
     # what is no number at all
     ("--lr", "nan"), ("--lr", "inf"), ("--wd", "nan"), ("--momentum", "nan"),
     ("--label-smoothing", "nan"), ("--dropout", "nan"), ("--crop-ratio", "nan"),

@@ -225,7 +225,8 @@ void read_header(const uint8_t* data, size_t size, Header& header) {
                 }
                 return;
             default:
-                good = marker >= 0xE0;  // APPn, COM; else progressive, arithmetic, ...
+                // APPn, COM; else progressive, arithmetic, ...
+                good = (marker >= 0xE0 && marker <= 0xEF) || marker == 0xFE;
         }
         if (!good) return;
     }

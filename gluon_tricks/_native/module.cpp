@@ -23,7 +23,7 @@ using Doubles = py::array_t<double, py::array::c_style>;
 using Integers = py::array_t<int64_t, py::array::c_style>;
 
 constexpr uint32_t kMagic = 0xCED7230A;   // of a RecordIO frame
-constexpr size_t kKeep = size_t{64} << 20;  // a larger buffer is given back after its picture
+constexpr size_t kKeep = size_t{16} << 20;  // a larger buffer is given back by a smaller record
 constexpr size_t kFrame = 8, kHead = 24;  // bytes of a frame's head, of a record's header
 
 void require(bool condition, const char* what) {
@@ -144,7 +144,7 @@ Recipe make_recipe(const std::string& crop, int size, int padding, int shorter_e
                    std::vector<double> aspect, bool antialias, bool shrink, bool half,
                    bool channels_last, std::vector<float> mean, std::vector<float> std,
                    const std::string& stage) {
-    require(size >= 1 && size <= 16384 && padding >= 0 && padding <= size &&
+    require(size >= 1 && size <= 16384 && padding >= 0 && padding <= 16384 &&
                 shorter_edge >= 0 && shorter_edge <= 32767,
             "no such size");
     require(aspect.size() == 2 && mean.size() == 3 && std.size() == 3, "numbers are missing");

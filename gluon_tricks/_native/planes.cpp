@@ -8,7 +8,7 @@
 namespace native {
 namespace {
 
-constexpr size_t kKeep = size_t{64} << 20;  // a larger buffer is given back after its picture
+constexpr size_t kKeep = size_t{16} << 20;  // a larger buffer is given back by a smaller picture
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
@@ -138,7 +138,8 @@ bool PlaneDecoder::find_segments(const uint8_t* data, size_t size, const Header&
         starts_.push_back(at);  // beyond the end where the last marker is missing
         if (!restarts) break;
     }
-    return starts_.size() == expected + 1;
+    // Without the end marker the file is cut short: damaged, though this crop may lie before that.
+    return starts_.size() == expected + 1 && at <= size && data[at - 1] == 0xD9;
 }
 
 // Copies a segment without its stuffing, so that bits can be read without looking for it.

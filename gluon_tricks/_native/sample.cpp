@@ -45,7 +45,8 @@ struct SampleMaker::Axis {
     Axis mirrored(int length, int outputs) const {
         return {length - origin - outputs * step, step, length - high, length - low, !reversed};
     }
-    // Of the filter; four pixels at least, the distance of chroma samples that are the sparsest.
+    // Of the filter; four pixels at least, as far apart as chroma samples may be. (Those of shrunk
+    // planes may be farther: then the outermost are repeated.)
     double radius(bool antialias) const { return std::max(4.0, antialias ? step : 0.0); }
     // The pixels that the outputs touch.
     void touched(int outputs, double radius, int& first, int& end) const {
@@ -113,8 +114,6 @@ bool SampleMaker::make(const uint8_t* data, size_t bytes, const Recipe& recipe,
     if (header_.kind != Kind::sequential ||
         int64_t{header_.height} * header_.width > kMaxPixels)
         return false;
-    // A file that is cut short is damaged, even if this crop does not need what is missing.
-    if (data[bytes - 2] != 0xFF || data[bytes - 1] != 0xD9) return false;
     Axis y, x;
     if (!place(recipe, draws, y, x)) return false;
     // From the upright picture to the stored one.

@@ -46,7 +46,7 @@ class RecordLoader(mx.io.DataIter):
     dtype "float32" or "float16", layout "NCHW" or "NHWC". `dct_shortcut` lets the native decoder
     decode large crops at a half, a quarter or an eighth of their size. With `skip_damaged`,
     damaged records, and those that `skipped` names from the start, are left out of their batch,
-    which is so much smaller; `skipped` collects their numbers.
+    which is so much smaller, or left out itself; `skipped` collects their numbers.
 
     `epoch` gives Batches. The class is also a DataIter of MXNet's (float32 labels, pad 0), whose
     position `seek` sets and whose `reset` goes on to the next epoch.
@@ -140,17 +140,14 @@ class RecordLoader(mx.io.DataIter):
         return True
 
     def _finish(self, pending: _Pending) -> list[Batch]:
-        """The batch, or none where all records of an evaluation's batch are damaged."""
+        """The batch, or none where all its records are damaged."""
         damaged = [row for task in pending.tasks for row in task.result()]
         batch = pending.batch
         self.skipped.update(batch.indices[damaged].tolist())
         if len(damaged) < len(batch.indices):
             return [Batch(*(np.delete(part, damaged, axis=0) for part in batch)) if damaged
                     else batch]
-        if isinstance(self.order, EvalOrder):
-            return []
-        raise InputError(f"{self.records.path}: every record of a batch is damaged; "
-                         "scripts/im2rec.py --verify lists them")
+        return []
 
     def _buffer(self, rows: int) -> np.ndarray:
         """Memory for a batch's images: some that nobody holds any more, where there is some, for
@@ -180,6 +177,8 @@ class RecordLoader(mx.io.DataIter):
 
     def seek(self, epoch: int, step: int = 0) -> None:
         """Let the next batch be that of `step` in `epoch`."""
+        if epoch < 0 or not 0 <= step <= self.order.steps:
+            raise ValueError(f"no step {step} of epoch {epoch}: an epoch has {self.order.steps}")
         self._position, self._begun, self._batches = (epoch, step), False, None
 
     def reset(self) -> None:
@@ -188,7 +187,10 @@ class RecordLoader(mx.io.DataIter):
             self.seek(self._position[0] + 1)
 
     def next(self) -> mx.io.DataBatch:
-        """The next batch of the epoch; the last one of an evaluation may be smaller."""
+        """The next batch of the epoch; the last one of an evaluation may be smaller.
+
+        After an error the epoch is over: `reset`, or `seek` behind the batch.
+        """
         if self._batches is None:
             self._batches = self.epoch(*self._position)
         self._begun = True  # even if it has no batch left, or the first one fails

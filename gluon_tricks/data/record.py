@@ -295,24 +295,24 @@ class RecordSet:
 
     def fileno(self) -> int:
         """The open .rec's file descriptor; read from it by position alone."""
-        return self._file
+        if self._file is not None:
+            return self._file
+        raise InputError(f"{self.path} was closed while it was in use")
 
     def read(self, index: int) -> bytes:
         """The encoded picture of record `index`; any number of threads may read at once."""
         try:
-            return unpack_sample(read_frame(self._file, int(self.offsets[index]))[0]).picture
+            return unpack_sample(read_frame(self.fileno(), int(self.offsets[index]))[0]).picture
         except ValueError as error:
             raise InputError(f"{self.name(index)}: {error}; "
                              "scripts/im2rec.py --verify lists what is damaged") from error
 
     def read_ends(self, index: int, first: int, last: int) -> tuple[int, bytes, bytes]:
         """The length of the picture of record `index`, its `first` bytes and its `last` ones.
-
-        A shorter picture is returned whole, in place of either. Reads no more of the file than
-        that, but all of a record in several parts. Any number of threads may read at once.
+        A shorter picture is returned whole, in place of either. Any number of threads may read.
         """
         offset = int(self.offsets[index])
-        start = os.pread(self._file, _START.itemsize + first, offset)
+        start = os.pread(self.fileno(), _START.itemsize + first, offset)
         if len(start) >= _START.itemsize:
             magic, word, flag = _STARTS_WITH(start)
             before = 8 + _HEADER.size + 4 * flag  # bytes of the record before its picture

@@ -124,7 +124,7 @@ def train_loader(settings: Settings, records: RecordSet, skipped: Iterable[int] 
             mean=settings.rgb_mean, std=settings.rgb_std, workers=_workers(settings))
     labels = shuffle_labels(records.labels, settings.seed) if settings.shuffle_labels else None
     return RecordLoader(records, train_transform(settings), order, seed=settings.seed,
-                        labels=labels, **loading(settings, "train", "always"), skipped=skipped)
+                        labels=labels, **loading(settings, training=True), skipped=skipped)
 
 
 def eval_loader(settings: Settings, records: RecordSet, skipped: Iterable[int] = ()) -> Loader:
@@ -136,8 +136,8 @@ def eval_loader(settings: Settings, records: RecordSet, skipped: Iterable[int] =
             records, order, size=settings.input_size, mean=settings.rgb_mean, std=settings.rgb_std,
             resize=math.ceil(settings.input_size / settings.crop_ratio),  # as GluonCV rounds
             workers=_workers(settings))
-    return RecordLoader(records, eval_transform(settings), order, **loading(settings, "always"),
-                        skipped=skipped)
+    return RecordLoader(records, eval_transform(settings), order, skipped=skipped,
+                        **loading(settings, training=False))
 
 
 def train_transform(settings: Settings) -> TrainTransform:
@@ -160,9 +160,8 @@ def _workers(settings: Settings) -> int:
     return settings.num_data_workers or cores()
 
 
-def loading(settings: Settings, *shortcut: str) -> dict[str, Any]:
-    """What all loaders of ours take; `shortcut` names the choices that let them take the DCT
-    shortcut.
+def loading(settings: Settings, *, training: bool) -> dict[str, Any]:
+    """What all loaders of ours take.
 
     Raises InputError where the shortcut is asked for and the native decoder is missing.
     """
@@ -172,8 +171,8 @@ def loading(settings: Settings, *shortcut: str) -> dict[str, Any]:
                          f"{missing}")
     wanted = settings.dct_shortcut or ("never" if settings.data_backend == "opencv" else "train")
     return {"workers": _workers(settings), "backend": settings.data_backend,
-            "dct_shortcut": wanted in shortcut, "skip_damaged": settings.on_bad_record == "skip",
-            "dtype": settings.dtype}
+            "dct_shortcut": wanted == "always" or (training and wanted == "train"),
+            "skip_damaged": settings.on_bad_record == "skip", "dtype": settings.dtype}
 
 
 def damaged_records(settings: Settings, records: RecordSet) -> list[int]:
@@ -194,13 +193,19 @@ def damaged_records(settings: Settings, records: RecordSet) -> list[int]:
 
 
 def skipped_line(loader: Loader) -> str:
-    """One line that names the damaged records a loader has left out so far; "" for none."""
+    """One line that names damaged records a loader has left out so far, 20 at most; "" for none."""
     if not loader.skipped:
         return ""
     keys = sorted(int(loader.records.keys[index]) for index in loader.skipped)
     shown = ", ".join(map(str, keys[:20])) + (", ..." if len(keys) > 20 else "")
-    return (f"{loader.records.path}: {len(keys)} damaged records are left out, those with the keys "
-            f"{shown}")
+    left_out = "1 damaged record is" if len(keys) == 1 else f"{len(keys)} damaged records are"
+    return f"{loader.records.path}: {left_out} left out, by key: {shown}"
+
+
+def nothing_left(loader: Loader) -> InputError:
+    """What to raise where a pass had no record that could be decoded."""
+    return InputError(f"{loader.records.path}: no record can be decoded; scripts/im2rec.py "
+                      "--verify says what is wrong with each")
 
 
 def check_labels(records: RecordSet, labels: Sequence[int], classes: int) -> None:

@@ -35,6 +35,8 @@ def evaluate(network: HybridBlock, loader: build.Loader, *, classes: int, device
         logits = network(mx.nd.array(batch.images, ctx=device, dtype=dtype))
         tally.update(loss(logits, labels), logits, labels)
         in_flight.add(logits)
+    if len(loader.skipped) == loader.order.records:
+        raise build.nothing_left(loader)
     scores = tally.scores()
     restore_layout(network)
     expected = loader.order.records - len(loader.skipped)
@@ -83,6 +85,8 @@ def evaluate_file(settings: Settings, params: Path) -> Scores:
         with build.eval_loader(settings, records,
                                build.damaged_records(settings, records)) as loader:
             scores = evaluate(network, loader, classes=classes, device=device)
+            note = f" ({loader.backend_note})" if loader.backend_note else ""
+            print(f"data backend: {loader.backend}{note}", file=sys.stderr)
             if loader.skipped:
                 print(build.skipped_line(loader), file=sys.stderr)
     if not math.isfinite(scores.loss):

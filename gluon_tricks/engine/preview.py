@@ -10,6 +10,8 @@ import numpy as np
 
 from gluon_tricks.augment.rng import SampleRng
 from gluon_tricks.config import Settings
+from gluon_tricks.data.backends import cores
+from gluon_tricks.data.check import quick_check
 from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine import build
@@ -39,20 +41,23 @@ def write_preview(path: Path, settings: Settings, *, samples: int, epochs: int) 
     than samples and for a path that cannot be written.
     """
     with RecordSet(*settings.rec_paths("train")) as records:
-        if len(records) < samples:
-            raise InputError(f"{records.path} has {len(records)} records: --samples {samples} is "
-                             "more than that")
         settings = dataclasses.replace(settings, batch_size=1).settled(
             len(records), records.class_count())
-        order = _Chosen(np.sort(SampleRng(settings.seed, 0, range(len(records)))
-                                .uniform(1)[:, 0].argsort()[:samples]))
+        damaged = [index for index, _ in quick_check(records, settings.num_data_workers or cores())]
+        whole = np.setdiff1d(np.arange(len(records)), damaged)
+        if len(whole) < samples:
+            raise InputError(f"{records.path} has {len(whole)} whole records: --samples {samples} "
+                             "is more than that")
+        order = _Chosen(np.sort(whole[SampleRng(settings.seed, 0, whole).uniform(1)[:, 0]
+                                      .argsort()[:samples]]))
         with (RecordLoader(records, build.eval_transform(settings), order,
-                           **build.loading(settings, "always")) as validation,
+                           **build.loading(settings, training=False)) as validation,
               RecordLoader(records, build.train_transform(settings), order, seed=settings.seed,
-                           **build.loading(settings, "train", "always")) as training):
+                           **build.loading(settings, training=True)) as training):
             columns = [next(validation.epoch()).images]
             columns += [next(training.epoch(epoch)).images for epoch in range(epochs)]
-            backend = training.backend
+            backend = training.backend + (
+                f" ({training.backend_note})" if training.backend_note else "")
     grid = tile(np.stack(columns, axis=1) * np.float32(settings.rgb_std)[:, None, None]
                 + np.float32(settings.rgb_mean)[:, None, None])
     try:

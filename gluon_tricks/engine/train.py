@@ -74,10 +74,12 @@ def train(settings: Settings) -> Result:
             settings, train_set, build.damaged_records(settings, train_set)))
         settings = dataclasses.replace(
             settings, data_backend=train_data.backend, dct_shortcut=settings.dct_shortcut or (
-                "train" if train_data.backend == "native" else "never"))
+                "train" if train_data.backend == "native" and settings.crop == "resized"
+                else "never"))
         for data in (val_data, train_data):  # what the first pictures show, before a file is made
             with closing(data.epoch()) as batches:
-                next(batches)
+                if next(batches, None) is None:
+                    raise build.nothing_left(data)
         build.initialize(network, settings, device)
         log = stack.enter_context(
             RunLog(new_run_folder(settings.save_dir, settings.model), settings))
@@ -144,6 +146,7 @@ def train_epoch(run: Run, epoch: int) -> Scores:
     """One pass over the training set."""
     steps = run.train_data.order.steps
     tally, in_flight = Tally(), InFlight()
+    update = None
     run.log.start_epoch()
     with tqdm(total=steps, desc=f"epoch {epoch + 1}/{run.settings.num_epochs}", unit="batch",
               disable=None, leave=False) as bar:
@@ -156,6 +159,8 @@ def train_epoch(run: Run, epoch: int) -> Scores:
                              scores=scores)
                 bar.set_postfix(loss=f"{scores.loss:.3f}", top1=f"{scores.top1:.1%}")
             bar.update()
+    if update is None:
+        raise build.nothing_left(run.train_data)
     return finite(tally.scores(), run, update)
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from gluon_tricks import cli
-from gluon_tricks.errors import InputError
+from gluon_tricks.errors import InputError, RunFault
 
 ENGINES = ("native", "native-antialias", "opencv", "mxnet", "mxnet-openmp", "dali")
 STAGES = ("decoded", "resampled", "interpreter")
@@ -46,18 +46,19 @@ def build_parser() -> cli.Parser:
 
 def checked(flags: argparse.Namespace) -> tuple[list[str], list[int]]:
     """Engines and numbers of cores. Raises InputError."""
-    engines = [name for name in flags.engines.split(",") if name]
+    engines = list(dict.fromkeys(name for name in flags.engines.split(",") if name))
     unknown = set(engines) - set(ENGINES)
     if unknown or not engines:
         raise InputError(f"--engines {flags.engines}: choose of {', '.join(ENGINES)}")
     try:
-        cores = [int(number) for number in flags.cores.split(",")]
+        cores = list(dict.fromkeys(int(number) for number in flags.cores.split(",")))
     except ValueError:
         raise InputError(f"--cores {flags.cores}: give numbers, with commas between") from None
     here = len(os.sched_getaffinity(0))  # the cores this process may use
-    if not all(1 <= number <= here for number in cores) or flags.rounds < 1:
-        raise InputError(f"--cores {flags.cores}: this machine has {here}; --rounds must be at "
-                         "least 1")
+    if not all(1 <= number <= here for number in cores):
+        raise InputError(f"--cores {flags.cores}: this machine has {here}")
+    if flags.rounds < 1:
+        raise InputError(f"--rounds {flags.rounds}: must be at least 1")
     return engines, cores
 
 
@@ -108,6 +109,7 @@ def epochs(engine: str, rec: Path, cores: int) -> Iterator[int]:
         from gluon_tricks.data.loader import RecordLoader
 
         if engine == "interpreter":
+            # No other place to cut: the loader takes no maker of jobs. This process is its own.
             backends.native_job = idle_job(backends.native_job)
             engine = "native"
         backend, _, antialias = engine.partition("-")
@@ -178,14 +180,23 @@ def children(rec: Path, runs: list[tuple[str, int]]) -> Iterator[dict]:
             process = context.Process(target=child, args=(engine, rec, cores, theirs), daemon=True)
             process.start()
             processes.append(process)
-            problem = pipes[engine, cores].recv()
-            if problem:
-                raise problem
+            answer(pipes, (engine, cores))
         yield pipes
     finally:
         for process in processes:
             process.terminate()
             process.join()
+
+
+def answer(pipes: dict, run: tuple[str, int]) -> Any:
+    """What an engine's process sends. Raises the InputError that it sends, RunFault if it died."""
+    try:
+        found = pipes[run].recv()
+    except EOFError as error:
+        raise RunFault(f"the engine {run[0]} died, see its message above") from error
+    if isinstance(found, InputError):
+        raise found
+    return found
 
 
 def measure(pipes: dict, rounds: int) -> list[dict]:
@@ -194,7 +205,7 @@ def measure(pipes: dict, rounds: int) -> list[dict]:
     for _ in range(rounds):
         for run, pipe in pipes.items():
             pipe.send(True)
-            seen[run].append(pipe.recv())
+            seen[run].append(answer(pipes, run))
     rows = []
     for (engine, cores), found in seen.items():
         speeds = [pictures / wall for pictures, wall, _ in found]

@@ -225,3 +225,10 @@ def test_module_trains_on_it_and_scores_every_record(make):
     for _ in range(3):
         module.score(make(EvalOrder(RECORDS, 8), EvalTransform(24, 28)), accuracy)
         assert accuracy.num_inst == RECORDS
+
+
+def test_a_position_that_is_none_is_refused(make):
+    loader = make(TrainOrder(RECORDS, 4, seed=5))
+    for epoch, step in ((-1, 0), (0, -1), (0, loader.order.steps + 1)):
+        with pytest.raises(ValueError, match="an epoch has"):
+            loader.seek(epoch, step)

@@ -48,7 +48,7 @@ def test_training_changes_pictures_and_validation_does_not(script, rec, tmp_path
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (("--samples", "13"), "12 records"), (("--samples", "0"), "--samples"),
+    (("--samples", "13"), "12 whole records"), (("--samples", "0"), "--samples"),
     (("--epochs", "0"), "--epochs"), (("--data-backend", "mxnet"), "--data-backend mxnet"),
     (("--out", "nowhere/grid.png"), "nowhere/grid.png"), (("--out", "grid.xyz"), "grid.xyz"),
     (("--rec", "missing.rec"), "missing.rec"),

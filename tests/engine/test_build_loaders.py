@@ -163,7 +163,7 @@ def test_the_line_names_the_keys(pack):
         found = build.damaged_records(chosen, records)
         with build.eval_loader(chosen, records, found) as loader:
             assert build.skipped_line(loader) == (
-                f"{records.path}: 3 damaged records are left out, those with the keys "
+                f"{records.path}: 3 damaged records are left out, by key: "
                 "104, 109, 111")
             loader.skipped = set(range(12)) - {0}
             assert build.skipped_line(loader).endswith(", 110, 111")
@@ -178,4 +178,4 @@ def test_a_long_line_is_cut(tmp_path, noise_records):
             build.eval_loader(chosen, records, range(25)) as loader:
         line = build.skipped_line(loader)
     assert "25 damaged records" in line
-    assert line.endswith("keys " + ", ".join(map(str, range(20))) + ", ...")
+    assert line.endswith("by key: " + ", ".join(map(str, range(20))) + ", ...")

@@ -193,9 +193,9 @@ def test_damaged_records_are_left_out_and_named(settings, tmp_path, jpeg, monkey
         monkeypatch.setattr(build, "quick_check", lambda records, workers: [])
     result = train(chosen)
     log = (result.folder / "train.log").read_text()
-    assert (f"{tmp_path / 'train.rec'}: 2 damaged records are left out, those with the keys 4, 17"
+    assert (f"{tmp_path / 'train.rec'}: 2 damaged records are left out, by key: 4, 17"
             in log)
-    assert f"{tmp_path / 'val.rec'}: 1 damaged records are left out, those with the keys 6" in log
+    assert f"{tmp_path / 'val.rec'}: 1 damaged record is left out, by key: 6" in log
     assert [line["val_count"] for line in lines(result.folder, "epoch")] == [6, 6]
     assert result.last.count == 6
 
@@ -228,3 +228,27 @@ def test_the_backend_is_logged_and_stored(settings, monkeypatch, tmp_path):
     assert "data backend: opencv (native: it was not built: mend it)\n" in (
         folder / "train.log").read_text()
     assert json.loads((folder / "config.json").read_text())["data_backend"] == "opencv"
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_set_of_which_nothing_can_be_decoded_is_refused_in_one_line(
+        settings, tmp_path, jpeg, monkeypatch, part):
+    chosen = settings(on_bad_record="skip")
+    with_damage(tmp_path, jpeg, **{"train": (), "val": (), part: range(21)})
+    monkeypatch.setattr(build, "quick_check", lambda records, workers: [])
+    with pytest.raises(InputError, match=f"{part}.rec: no record can be decoded"):
+        train(chosen)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("crop", ["resized", "pad"])
+def test_the_saved_settings_keep_the_rules(settings, crop):
+    result = train(settings(crop=crop, num_epochs=1))
+    saved = json.loads((result.folder / "config.json").read_text())
+    saved.pop("derived")
+    again = Settings(**{name: tuple(value) if isinstance(value, list) else value
+                        for name, value in saved.items()})
+    again.checked()
+    assert again.data_backend in ("native", "opencv")
+    assert again.dct_shortcut == (
+        "train" if again.data_backend == "native" and crop == "resized" else "never")
