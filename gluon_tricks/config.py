@@ -154,6 +154,9 @@ class Settings:
         if self.num_classes is not None and self.num_classes < classes:
             raise InputError(f"--num-classes {self.num_classes}, but the training set has the "
                              f"label {classes - 1}: give at least {classes}")
+        if self.num_classes is None and classes < 2:
+            raise InputError("the training set has one class alone, and a classifier needs two: "
+                             "pack a folder for each class, or give --num-classes")
         resized = self.crop == "resized"
         return dataclasses.replace(
             self, num_training_samples=records, num_classes=self.num_classes or classes,

@@ -98,6 +98,8 @@ bool SampleMaker::place(const Recipe& recipe, const Draws& draws, Axis& y, Axis&
             const double scale = double(edge) / std::min(height, width);
             new_height = std::max(edge, static_cast<int>(rounded(height * scale)));
             new_width = std::max(edge, static_cast<int>(rounded(width * scale)));
+            // Nothing here needs the resized picture whole; but OpenCV's way does, and refuses.
+            if (int64_t{new_height} * new_width > kMaxPixels) return false;
         }
         if (std::min(new_height, new_width) < size) return false;
         const double step_y = double(height) / new_height, step_x = double(width) / new_width;

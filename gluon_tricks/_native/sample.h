@@ -9,7 +9,7 @@
 namespace native {
 
 constexpr int kTries = 10;  // TRIES of augment/crop.py
-constexpr int64_t kMaxPixels = int64_t{1} << 27;  // MAX_PIXELS of data/decode.py
+constexpr int64_t kMaxPixels = int64_t{1} << 27;  // MAX_PIXELS of augment/crop.py
 
 enum class Crop {
     resized,  // a random window, resized

@@ -13,6 +13,7 @@ from PIL import Image
 from gluon_tricks.augment.rng import SampleRng
 
 ASPECT = 3 / 4, 4 / 3  # least and greatest width / height
+MAX_PIXELS = 1 << 27  # of a picture, decoded or resized: no real one of a training set comes near
 TRIES = 10  # then the largest centred crop of allowed aspect
 
 
@@ -103,11 +104,17 @@ def resize(image: np.ndarray, height: int, width: int, antialias: bool = False) 
 
 
 def resize_short_edge(image: np.ndarray, size: int, antialias: bool = False) -> np.ndarray:
-    """The shorter edge to `size`, the aspect kept: float32."""
+    """The shorter edge to `size`, the aspect kept: float32.
+
+    Raises ValueError, before any memory is taken, where that makes more than MAX_PIXELS pixels.
+    """
     height, width = image.shape[:2]
     scale = size / min(height, width)
-    return resize(image, max(size, round(height * scale)), max(size, round(width * scale)),
-                  antialias)
+    high, wide = max(size, round(height * scale)), max(size, round(width * scale))
+    if high * wide > MAX_PIXELS:
+        raise ValueError(f"its {width} x {height} pixels, resized to {wide} x {high}, would be "
+                         f"more than {MAX_PIXELS}: it is too narrow")
+    return resize(image, high, wide, antialias)
 
 
 def center_window(height: int, width: int, size: int) -> Window:

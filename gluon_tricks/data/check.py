@@ -2,11 +2,12 @@
 
 import contextlib
 
-from gluon_tricks.data.decode import check_size, check_whole, decode, has_jpeg_end, webp_length
+from gluon_tricks.data.decode import check_size, check_whole, decode, webp_length
 from gluon_tricks.data.header import Header, ShortHeader, read_header
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.data.threads import ordered_map
 from gluon_tricks.data.verify import Damage
+from gluon_tricks.errors import RunFault
 
 _FIRST, _LAST = 4096, 64  # bytes that are read of a picture's start and end
 _CHUNK = 1024  # records that a thread checks at a time
@@ -19,13 +20,16 @@ def quick_check(records: RecordSet, workers: int) -> list[tuple[int, Damage]]:
     another format, a damaged header, more than MAX_PIXELS pixels, a JPEG, PNG or WebP that is cut
     short. (A BMP says so only when it is decoded, which is as quick.) What is damaged between start
     and end goes unnoticed; scripts/im2rec.py --verify decodes everything.
+    Raises RunFault, naming the record, where the disk refuses to read.
     """
     def check(start: int) -> list[tuple[int, Damage]]:
         found = []
         for index in range(start, min(start + _CHUNK, len(records))):
             try:
                 _check_record(records, index)
-            except (ValueError, OSError) as error:
+            except OSError as error:  # the disk's fault: nothing to leave a record out for
+                raise RunFault(f"{records.name(index)}: {error.strerror or error}") from error
+            except ValueError as error:
                 # What RecordSet.read raises names the record; its cause gives the bare reason.
                 found.append((index, Damage(int(records.keys[index]), int(records.offsets[index]),
                                             str(error.__cause__ or error))))
@@ -60,7 +64,7 @@ def _check_record(records: RecordSet, index: int) -> None:
 def _ends_well(header: Header, head: bytes, size: int, tail: bytes) -> bool:
     """Whether start and end say already that the picture is whole."""
     if header.kind == "JPEG":
-        return has_jpeg_end(tail)
+        return tail.rfind(b"\xff\xd9") > tail.rfind(b"\xff\xda")
     if header.kind == "WebP":
         return webp_length(head) <= size
     return header.kind == "PNG" and b"IEND" in tail

@@ -1,11 +1,16 @@
 """Encoded pictures to pixels."""
 
+import re
+
 import cv2
 import numpy as np
 
+from gluon_tricks.augment.crop import MAX_PIXELS
 from gluon_tricks.data.header import Header, read_header
 
-MAX_PIXELS = 1 << 27  # 400 MB decoded; no real picture of a training set comes near
+# A JPEG's markers, but for restarts: 0xFF and 0 is a byte of data, 0xFFs may fill the space before.
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_ALONE = 0x01, 0xD8  # markers without a segment
 
 
 def decode(picture: bytes) -> np.ndarray:
@@ -37,8 +42,8 @@ def decode(picture: bytes) -> np.ndarray:
 def decode_whole(picture: bytes) -> np.ndarray:
     """As `decode`, but raises ValueError for a picture that stops before its end, too.
 
-    Decoders fill what is missing of a JPEG with grey and go on; for a PNG they grumble on stderr.
-    Other bytes may follow the end.
+    OpenCV fills what is missing of a JPEG with grey where other bytes stand in its place, and goes
+    on; for a PNG it grumbles on stderr. Other bytes may follow the end.
     """
     check_whole(read_header(picture), picture)
     return decode(picture)
@@ -67,8 +72,18 @@ def check_whole(header: Header, picture: bytes) -> None:
 
 
 def has_jpeg_end(data: bytes) -> bool:
-    """Whether the end of image stands in `data`, behind the last start of a scan that does."""
-    return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+    """Whether a JPEG's markers, one behind the other, lead to its end of image.
+
+    What follows it, a film or another picture, is not looked at.
+    """
+    at = 2
+    while found := _MARKER.search(data, at):
+        at, code = found.end(), data[found.end() - 1]
+        if code == 0xD9:
+            return True
+        if code not in _ALONE:
+            at += int.from_bytes(data[at:at + 2], "big")
+    return False
 
 
 def has_png_end(data: bytes) -> bool:

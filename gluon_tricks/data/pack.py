@@ -133,14 +133,16 @@ def encode(path: Path, encoding: Encoding) -> bytes:
     image = decode_whole(data)
     if encoding.pass_through:
         return seekable(data) if encoding.seekable else data
+    height, width = image.shape[:2]
+    scale = encoding.resize / min(height, width) if encoding.resize else 1
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    if max(size) > 65500:
+        raise ValueError(f"a side of {max(size)} pixels is too long for a JPEG" + (
+            ": it is too narrow for --resize" if encoding.resize else ": give --resize"))
     if encoding.resize:
-        height, width = image.shape[:2]
-        scale = encoding.resize / min(height, width)
         # An area mean where it shrinks: bilinear would alias for good.
-        image = cv2.resize(image, (max(1, round(width * scale)), max(1, round(height * scale))),
+        image = cv2.resize(image, size,
                            interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    if max(image.shape) > 65500:
-        raise ValueError(f"a side of {max(image.shape)} pixels is too long for a JPEG: --resize")
     data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
                         [cv2.IMWRITE_JPEG_QUALITY, encoding.quality])[1].tobytes()
     return seekable(data) if encoding.seekable else data

@@ -14,7 +14,7 @@ from gluon_tricks.data import native
 from gluon_tricks.data.decode import decode_whole
 from gluon_tricks.data.record import RecordSet, RecordWriter
 from gluon_tricks.data.threads import ordered_map
-from gluon_tricks.errors import InputError
+from gluon_tricks.errors import InputError, RunFault
 
 _INDEX = b"GLUONTRICKS\0"
 _HEADER = 1 << 20  # bytes; an index behind more than that is not worth finding
@@ -60,7 +60,8 @@ def transcode_records(source: Path, prefix: Path, *, workers: int, skip_damaged:
 
     Their order, keys and labels are kept, and so are SOURCE.lst and SOURCE.classes.json where they
     are there. Raises InputError where an output is there already, a file is missing, the native
-    decoder is, or, unless `skip_damaged`, at the first damaged record; then nothing is written.
+    decoder is, or, unless `skip_damaged`, at the first damaged record, and RunFault where the disk
+    refuses to read; then nothing is written.
     `progress` wraps the results, of which there are so many, in a progress bar.
     """
     native.core()
@@ -73,8 +74,10 @@ def transcode_records(source: Path, prefix: Path, *, workers: int, skip_damaged:
                 return seekable(picture)
             except InputError as error:  # it names the record
                 return str(error)
-            except (ValueError, OSError) as error:
-                return f"{records.name(index)}: {getattr(error, 'strerror', None) or error}"
+            except ValueError as error:
+                return f"{records.name(index)}: {error}"
+            except OSError as error:  # the disk's fault: nothing to leave a record out for
+                raise RunFault(f"{records.name(index)}: {error.strerror or error}") from error
 
         classes, count = records.class_count(), len(records)
         other, damaged, left_out = 0, [], set()

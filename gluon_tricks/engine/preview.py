@@ -42,7 +42,7 @@ def write_preview(path: Path, settings: Settings, *, samples: int, epochs: int) 
     """
     with RecordSet(*settings.rec_paths("train")) as records:
         settings = dataclasses.replace(settings, batch_size=1).settled(
-            len(records), records.class_count())
+            len(records), max(2, records.class_count()))  # one class is enough to be shown
         damaged = [index for index, _ in quick_check(records, settings.num_data_workers or cores())]
         whole = np.setdiff1d(np.arange(len(records)), damaged)
         if len(whole) < samples:

@@ -248,3 +248,14 @@ def test_center_window(height, width, size, expected):
 def test_center_window_refuses_a_picture_too_small(height, width):
     with pytest.raises(ValueError, match=rf"224x224 .* {width}x{height} "):
         crop.center_window(height, width, 224)
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_what_would_be_too_large_resized_is_refused_before_it_is(antialias, monkeypatch):
+    monkeypatch.setattr(crop, "MAX_PIXELS", 40 * 400)
+    fits, narrow = np.zeros((2, 20, 3), np.uint8), np.zeros((2, 21, 3), np.uint8)
+    assert crop.resize_short_edge(fits, 40, antialias).shape == (40, 400, 3)
+    monkeypatch.setattr(crop, "resize", lambda *_: pytest.fail("memory was taken"))
+    for image in (narrow, narrow.swapaxes(0, 1)):
+        with pytest.raises(ValueError, match="more than 16000: it is too narrow"):
+            crop.resize_short_edge(image, 40, antialias)

@@ -147,3 +147,10 @@ def test_normal_is_finite_at_the_extreme_words(extreme, monkeypatch):
     values = SampleRng(0, 0, [0]).normal(6)
     assert np.isfinite(values).all()
     assert np.abs(values).max() < 7  # sqrt(2 * 32 * log 2) = 6.66 at most
+
+
+def test_many_small_draws_are_one_large_one():
+    """More of them than are made ahead."""
+    rng = SampleRng(3, 1, [7, 9])
+    few = np.concatenate([rng.uniform(4) for _ in range(40)], axis=1)
+    assert (few == SampleRng(3, 1, [7, 9]).uniform(160)).all()

@@ -11,6 +11,7 @@ from PIL import Image
 from gluon_tricks.data import check
 from gluon_tricks.data.check import quick_check
 from gluon_tricks.data.record import RecordSet, RecordWriter
+from gluon_tricks.errors import RunFault
 
 EOI = b"\xff\xd9"
 
@@ -188,3 +189,28 @@ def test_both_ends_of_a_record_in_several_parts(tmp_path):
     with RecordSet(tmp_path / "set.rec") as records:
         assert (tmp_path / "set.rec").read_bytes()[4:8] != struct.pack("<I", len(data) + 24)
         assert records.read_ends(0, 64, 7) == (len(data), data[:64], data[-7:])
+
+
+def test_a_disk_that_refuses_to_read_is_no_damage(tmp_path, monkeypatch):
+    """A passing fault must not leave records out of a whole run."""
+    def read_ends(self, index, first, last):
+        if index == 1:
+            raise OSError(5, "Input/output error")
+        return real(self, index, first, last)
+
+    real = RecordSet.read_ends
+    monkeypatch.setattr(RecordSet, "read_ends", read_ends)
+    with RecordWriter(tmp_path / "a") as writer:
+        for key in range(3):
+            writer.write(100 + key, 0, saved(noise()))
+    with RecordSet(tmp_path / "a.rec") as records, \
+            pytest.raises(RunFault, match=r"key 101 at byte .*: Input/output error"):
+        quick_check(records, 2)
+
+
+@pytest.mark.parametrize("behind", [b"\xff\xda\1\2", bytes(90) + b"\xff\xda" + bytes(10)])
+def test_a_jpeg_with_other_bytes_behind_it_is_whole(tmp_path, behind):
+    with RecordWriter(tmp_path / "a") as writer:
+        writer.write(0, 0, saved(noise()) + behind)
+    with RecordSet(tmp_path / "a.rec") as records:
+        assert quick_check(records, 1) == []

@@ -295,3 +295,31 @@ def test_other_pictures_cut_anywhere_are_not_whole(kind):
     for length in [*range(0, len(data), 97), len(data) - 1]:
         with pytest.raises(ValueError, match=r"cut short|no picture"):
             decode_whole(data[:length])
+
+
+@pytest.mark.parametrize("lost", [1, 2, 50])
+def test_zeros_in_place_of_a_jpegs_end_are_not_whole(lost):
+    """As a copy leaves that was broken off: OpenCV fills the rest with grey, and is content."""
+    data = saved(smooth(60, 60), "JPEG")
+    with pytest.raises(ValueError, match="cut short"):
+        decode_whole(data[:-lost] + bytes(lost + 300))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("behind", [
+    b"\xff\xda\1\2", b"\xff\xd8\xff\xe1\xff\xff" + bytes(90), b"\0\0\0\x18ftypmp42\xff\xda" * 9,
+    b"\xff" * 7], ids=["a scan", "another picture's start", "a film", "fill bytes"])
+def test_what_follows_a_jpegs_end_does_not_count(behind, progressive):
+    """Telephones append a film to a picture, and its bytes may say anything."""
+    data = saved(smooth(60, 60), "JPEG", progressive=progressive)
+    assert (decode_whole(data + behind) == decode_whole(data)).all()
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_whose_preview_alone_is_whole_is_cut_short(progressive):
+    preview = saved(smooth(8, 8), "JPEG")
+    data = saved(smooth(60, 60), "JPEG", progressive=progressive, exif=b"Exif\0\0" + preview)
+    decode_whole(data)
+    for length in (len(preview) + 60, len(data) // 2, len(data) - 40, len(data) - 2, len(data) - 1):
+        with pytest.raises(ValueError):
+            decode_whole(data[:length])

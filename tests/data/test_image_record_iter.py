@@ -368,3 +368,11 @@ def test_a_path_that_mxnet_misreads_is_refused(tmp_path, name):
 def test_other_unusual_paths_work(tmp_path, name):
     with greys(tmp_path / name, 10) as records, evaluation(records, 4) as loader:
         assert numbers(loader.epoch()) == list(range(10))
+
+
+def test_an_idx_that_mxnet_misreads_is_refused(tmp_path):
+    greys(tmp_path / "a", 3).close()
+    (tmp_path / "a.idx").rename(tmp_path / "a#b.idx")
+    with RecordSet(tmp_path / "a.rec", tmp_path / "a#b.idx") as records, \
+            pytest.raises(InputError, match=r"a#b\.idx: MXNet cannot open"):
+        ImageRecordLoader.evaluation(records, EvalOrder(3, 2), **PLAIN)

@@ -7,7 +7,7 @@ import pytest
 from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder, TrainOrder
 from gluon_tricks.data.recipes import EvalTransform, TrainTransform
-from gluon_tricks.data.record import RecordSet
+from gluon_tricks.data.record import MAGIC, RecordSet
 from gluon_tricks.errors import InputError
 
 RECORDS = 26
@@ -199,3 +199,15 @@ def test_auto_takes_what_is_there_and_says_why(mixed, native_core, monkeypatch):
 def test_what_no_loader_knows_is_refused(mixed, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong.values()))):
         RecordLoader(mixed, TrainTransform(size=24), TrainOrder(RECORDS, 2, 0), **wrong)
+
+
+def test_a_record_in_several_parts_has_the_picture_of_a_whole_one(tmp_path, blobs, write_records,
+                                                                 backend):
+    """A comment that holds RecordIO's magic number at a multiple of four."""
+    plain = blobs(1)
+    comment = b"\xff\xfe\x00\x10\0\0" + MAGIC.to_bytes(4, "little") * 3
+    with RecordSet(write_records(tmp_path / "a", [plain, plain[:2] + comment + plain[2:]])) as both:
+        assert (both.lengths < 0).tolist() == [False, True]
+        with RecordLoader(both, EvalTransform(24, 28), EvalOrder(2, 2), backend=backend) as loader:
+            a, b = next(loader.epoch()).images
+    assert np.abs(a - b).max() < 0.2  # the second is OpenCV's either way

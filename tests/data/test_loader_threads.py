@@ -1,5 +1,6 @@
 """Batches are made ahead, within bounds; errors name their record; nothing hangs."""
 
+import os
 import threading
 from collections import Counter
 from concurrent.futures import CancelledError
@@ -163,6 +164,7 @@ def test_ctrl_c_ends_a_wait_for_a_batch(mixed_rec, run_python):
         from gluon_tricks.data.order import TrainOrder
         from gluon_tricks.data.recipes import TrainTransform
         from gluon_tricks.data.record import RecordSet
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a script's background
         blocked, go = threading.Event(), threading.Event()
         class Blocking(RecordSet):
             def read(self, index):
@@ -305,3 +307,22 @@ def test_the_native_decoder_leaves_what_it_cannot_read_to_the_record_set(mixed, 
     with pytest.raises(RunFault, match=r"key 103 at byte .*Input/output error"):
         load(mixed, EvalOrder(RECORDS, 5), backend="native")
     mixed.lengths[:] = real
+
+
+def test_a_set_that_was_closed_is_said_to_be(mixed_rec, backend):
+    records = RecordSet(mixed_rec)
+    with RecordLoader(records, EvalTransform(24, 28), EvalOrder(1, 1), backend=backend) as loader:
+        records.close()
+        with pytest.raises(InputError, match=r"a\.rec was closed while it was in use"):
+            next(loader.epoch())
+
+
+def test_opencvs_own_threads_are_switched_off(mixed):
+    cv2.setNumThreads(2)
+    RecordLoader(mixed, EvalTransform(24, 28), EvalOrder(1, 1)).close()
+    assert cv2.getNumThreads() == 1
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5})
+    assert backends.cores() == 3

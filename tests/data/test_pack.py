@@ -356,3 +356,10 @@ def test_a_list_that_is_there_is_refused_before_the_work(picture_folder, tmp_pat
                   progress=lambda results: pytest.fail("it began to pack"))
     assert (tmp_path / "set.lst").read_text() == "kept"
     assert {path.name for path in tmp_path.iterdir()} == {"pictures", "set.lst"}
+
+
+def test_what_would_be_too_long_resized_is_refused_before_it_is(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((2, 600, 3), np.uint8))
+    monkeypatch.setattr(cv2, "resize", lambda *_, **__: pytest.fail("memory was taken"))
+    with pytest.raises(ValueError, match=r"a side of 76800 pixels .* too narrow for --resize"):
+        pack.encode(tmp_path / "a.png", pack.Encoding(resize=256))

@@ -11,8 +11,8 @@ from mxnet import recordio
 from PIL import Image
 
 from gluon_tricks.data import native, seekable
-from gluon_tricks.data.record import RecordWriter, frame
-from gluon_tricks.errors import InputError
+from gluon_tricks.data.record import RecordSet, RecordWriter, frame
+from gluon_tricks.errors import InputError, RunFault
 
 CLASSES = '{"classes": ["a", "b", "c"]}'
 
@@ -202,3 +202,16 @@ def test_the_progress_bar_is_told_how_many(source, out, native_core):
 
     do(source, out / "t", progress=progress)
     assert seen == [10] * 10
+
+
+def test_a_disk_that_refuses_to_read_is_no_damage(tmp_path, monkeypatch, native_core):
+    def read(self, index):
+        raise OSError(5, "Input/output error")
+
+    with RecordWriter(tmp_path / "a") as writer:
+        writer.write(100, 0, cv2.imencode(".jpg", np.zeros((8, 8), np.uint8))[1].tobytes())
+    monkeypatch.setattr(RecordSet, "read", read)
+    with pytest.raises(RunFault, match="key 100 at byte 0: Input/output error"):
+        seekable.transcode_records(tmp_path / "a.rec", tmp_path / "b", workers=1,
+                                   skip_damaged=True)
+    assert names(tmp_path) == ["a.idx", "a.rec"]

@@ -83,3 +83,15 @@ def test_labels_beyond_the_classes_are_refused(refused, folder, jpeg, tmp_path):
 
 def test_the_parameters_must_be_named(refused, arguments):
     assert "--params" in refused("evaluate", *arguments)
+
+
+NOTHING = "evaluate", "--model", "resnet18_v1", "--params", "none.params", "--rec-val", "none.rec"
+
+
+def test_the_flags_of_the_pipeline_are_known(refused):
+    assert "none.rec is missing" in refused(*NOTHING, "--antialias", "--dct-shortcut", "always",
+                                            "--on-bad-record", "skip")
+
+
+def test_a_shortcut_of_training_alone_is_refused(refused):
+    assert "take always or never" in refused(*NOTHING, "--dct-shortcut", "train")

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gluon_tricks.data.record import RecordWriter
+from gluon_tricks.data.record import RecordSet, RecordWriter
 
 
 @pytest.fixture
@@ -56,3 +56,25 @@ def test_training_changes_pictures_and_validation_does_not(script, rec, tmp_path
 def test_wrong_input_is_one_line(refused, rec, tmp_path, arguments, said):
     assert said in refused("preview_augment", "--rec", rec, "--out", tmp_path / "grid.png",
                            "--input-size", 32, *arguments)
+
+
+def grid_of(script, rec, *flags):
+    out = rec.parent / "grid.png"
+    done = script("preview_augment", "--rec", rec, "--out", out, "--epochs", 1, "--input-size", 32,
+                  *flags)
+    assert done.returncode == 0, done.stderr
+    return cv2.imread(str(out))
+
+
+def test_damaged_records_are_not_shown(script, rec):
+    with RecordWriter(rec.parent / "b") as writer, RecordSet(rec) as records:
+        for key in range(12):
+            writer.write(key, 0, records.read(key) if key != 5 else b"no picture")
+    grid = grid_of(script, rec.with_name("b.rec"), "--samples", 11)
+    assert grid.shape == (11 * 36, 2 * 36, 3)
+
+
+def test_another_seed_shows_other_samples_of_the_same_records(script, rec):
+    one, two = (grid_of(script, rec, "--samples", 12, "--seed", seed) for seed in (1, 2))
+    assert (one[:, :36] == two[:, :36]).all()
+    assert (one[:, 36:] != two[:, 36:]).any()

@@ -179,3 +179,30 @@ def test_a_long_line_is_cut(tmp_path, noise_records):
         line = build.skipped_line(loader)
     assert "25 damaged records" in line
     assert line.endswith("by key: " + ", ".join(map(str, range(20))) + ", ...")
+
+
+def test_the_seed_reaches_the_pictures_and_their_order(records):
+    def numbers(seed):
+        with build.train_loader(settings(seed=seed), records) as loader:
+            return {index: image.tobytes() for batch in loader.epoch()
+                    for index, image in zip(batch.indices.tolist(), batch.images, strict=True)}
+
+    mine, other = numbers(3), numbers(4)
+    assert mine == numbers(3)
+    assert list(mine) == list(numbers(3))
+    assert list(mine) != list(other)
+    assert all(mine[index] != other[index] for index in mine)
+
+
+def test_the_flags_reach_image_record_iter(records):
+    chosen = settings(data_backend="mxnet", seed=5, crop_area=(0.3, 0.6), color_jitter=0.2,
+                      pca_noise=0.3, rgb_mean=(1.0, 2.0, 3.0), rgb_std=(4.0, 5.0, 6.0),
+                      num_data_workers=3)
+    pixels = {"mean_r": 1, "mean_g": 2, "mean_b": 3, "std_r": 4, "std_g": 5, "std_b": 6,
+              "preprocess_threads": 3, "data_shape": (3, 32, 32), "batch_size": 4}
+    with build.train_loader(chosen, records) as loader:
+        assert loader._settings.items() >= {
+            **pixels, "seed": 5, "min_random_area": 0.3, "max_random_area": 0.6,
+            "brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "pca_noise": 0.3}.items()
+    with build.eval_loader(chosen, records) as loader:
+        assert loader._settings.items() >= pixels.items()

@@ -196,3 +196,10 @@ def test_evaluation_does_not_run_ahead_of_the_device(records, net, monkeypatch):
     with RecordLoader(records, TRANSFORM, EvalOrder(COUNT, 50), workers=1) as loader:
         evaluate(net, loader, classes=CLASSES, device=mx.cpu())
     assert added == [(50, CLASSES), (50, CLASSES), (3, CLASSES)]
+
+
+def test_where_every_record_turns_out_damaged_it_says_so():
+    loader = SimpleNamespace(order=SimpleNamespace(records=2), skipped={0, 1},
+                             epoch=lambda: iter([]), records=SimpleNamespace(path="a.rec"))
+    with pytest.raises(InputError, match=r"a\.rec: no record can be decoded"):
+        evaluate(nn.Dense(3), loader, classes=3, device=mx.cpu())

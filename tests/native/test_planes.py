@@ -382,3 +382,10 @@ def test_real_pictures(native_core, real_data):
             assert np.array_equal(native_core.decode_planes(
                 jpeg, 0, 0, *luma.shape, min(luma.shape) // shrink)[0][0],
                 luma_by_libjpeg(jpeg, shrink))
+
+
+def test_another_marker_amid_the_data_is_damage(native_core):
+    """Even of a window ahead of it: whether the rest is whole nobody knows."""
+    whole = encode(scene(200, 80), "420")
+    at = whole.index(b"\0", len(whole) * 3 // 4) + 1
+    assert native_core.decode_planes(whole[:at] + b"\xff\xe0" + whole[at:], 0, 0, 8, 8, 0) is None

@@ -14,55 +14,18 @@ from PIL import Image, ImageOps
 
 from gluon_tricks.augment.crop import crop_window
 from gluon_tricks.augment.rng import SampleRng
-from gluon_tricks.data import backends
-from gluon_tricks.data.loader import RecordLoader
-from gluon_tricks.data.order import EvalOrder
 from gluon_tricks.data.recipes import EvalTransform, TrainTransform
-from gluon_tricks.data.record import RecordSet, RecordWriter
 from gluon_tricks.errors import InputError
 
-writer = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("jpeg_writer.py"))))
+helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("sampling.py"))))
+writer, images, pack, natively, smooth, exif, with_exif, PIXELS, PLAIN, SEED = (
+    helpers.writer, helpers.images, helpers.pack, helpers.natively, helpers.smooth, helpers.exif,
+    helpers.with_exif, helpers.PIXELS, helpers.PLAIN, helpers.SEED)
 scene, by_pillow, encode = writer.scene, writer.by_pillow, writer.encode
-
-PIXELS = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}  # values as they are
-PLAIN = {"color_jitter": 0.0, "pca_noise": 0.0, **PIXELS}
-SEED = 7
-
-
-def images(records, transform, backend="native", epoch=0, **options):
-    """Of all records in order: (records, 3, size, size)."""
-    with RecordLoader(records, transform, EvalOrder(len(records), 16), backend=backend, seed=SEED,
-                      workers=2, **options) as loader:
-        assert loader.backend == backend
-        return np.concatenate([batch.images.copy() for batch in loader.epoch(epoch)])
-
-
-def pack(prefix, pictures):
-    with RecordWriter(prefix) as records:
-        for key, picture in enumerate(pictures):
-            records.write(key, 0, picture)
-    return RecordSet(prefix.with_suffix(".rec"))
-
-
-def natively(core, records, transform, **options):
-    """The same, and which of them the native decoder left to OpenCV."""
-    indices = np.arange(len(records))
-    out = np.empty((len(records), 3, transform.size, transform.size), np.float32)
-    job = backends.native_job(records, transform, transform.draw(SampleRng(SEED, 0, indices)),
-                              indices, out, channels_last=False,
-                              **{"dct_shortcut": False, **options})
-    return out, job.run(0, len(records))
-
 
 def differences(a, b):
     """The mean absolute difference of each sample."""
     return np.abs(a.astype(np.float64) - b).mean((1, 2, 3))
-
-
-def smooth(height, width, seed=0):
-    """(height, width, 3) uint8 whose chroma is as good upsampled in one way as in another."""
-    few = np.random.default_rng([seed, height, width]).integers(0, 256, (3, 3, 3), np.uint8)
-    return cv2.resize(few, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 @pytest.fixture(scope="module")
@@ -147,21 +110,6 @@ def test_halves_are_rounded_as_python_does(native_core):
         found = native_core.window_of(256, 256, *draws, 3 / 4, 4 / 3)
         assert found == [0, 0, side + side % 2, side + side % 2]
         assert tuple(found) == crop_window(256, 256, *draws)
-
-
-def exif(orientation, order="<", kind=3, others=()):
-    """An APP1 marker's payload."""
-    def number(value, size):
-        return value.to_bytes(size, "little" if order == "<" else "big")
-
-    entries = [*others, number(0x0112, 2) + number(kind, 2) + number(1, 4)
-               + number(orientation, 2) + bytes(2)]
-    return b"".join([b"Exif\0\0", b"II" if order == "<" else b"MM", number(42, 2), number(8, 4),
-                     number(len(entries), 2), *entries, bytes(4)])
-
-
-def with_exif(jpeg, *payloads):
-    return jpeg[:2] + b"".join(writer.marker(0xE1, each) for each in payloads) + jpeg[2:]
 
 
 TURNS = [lambda a: a, lambda a: a[:, ::-1], lambda a: a[::-1, ::-1], lambda a: a[::-1],
