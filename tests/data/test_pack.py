@@ -9,7 +9,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from mxnet import recordio
+from packing import names, packed
 from PIL import Image
 
 from gluon_tricks.data import pack, record
@@ -32,18 +32,6 @@ def save(path, data: bytes):
 
 def do(listing, prefix, encoding=PASS, **options):
     return pack.pack(listing, prefix, encoding, **{"workers": 2, **options})
-
-
-def packed(prefix):
-    """{key: (label, picture bytes)} by MXNet's reader, in the .idx's order."""
-    file = recordio.MXIndexedRecordIO(f"{prefix}.idx", f"{prefix}.rec", "r")
-    found = {key: recordio.unpack(file.read_idx(key)) for key in file.keys}
-    assert all(header.id == key for key, (header, _) in found.items())
-    return {key: (header.label, data) for key, (header, data) in found.items()}
-
-
-def names(folder):
-    return sorted(entry.name for entry in folder.iterdir())
 
 
 def refused(function, *arguments, **options) -> str:

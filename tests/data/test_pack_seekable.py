@@ -5,7 +5,7 @@ import io
 import cv2
 import numpy as np
 import pytest
-from mxnet import recordio
+from packing import names, packed
 from PIL import Image
 
 from gluon_tricks.data import native, pack
@@ -30,17 +30,6 @@ def refused(*arguments, **options) -> str:
         pack_up(*arguments, **options)
     assert "\n" not in str(raised.value)
     return str(raised.value)
-
-
-def packed(prefix):
-    """{key: (label, picture bytes)} by MXNet's reader, in the .idx's order."""
-    file = recordio.MXIndexedRecordIO(f"{prefix}.idx", f"{prefix}.rec", "r")
-    found = {key: recordio.unpack(file.read_idx(key)) for key in file.keys}
-    return {key: (header.label, data) for key, (header, data) in found.items()}
-
-
-def names(folder):
-    return sorted(entry.name for entry in folder.iterdir())
 
 
 def pixels(data: bytes) -> np.ndarray:

@@ -7,7 +7,7 @@ import struct
 import cv2
 import numpy as np
 import pytest
-from mxnet import recordio
+from packing import names, packed
 from PIL import Image
 
 from gluon_tricks.data import native, seekable
@@ -19,18 +19,6 @@ CLASSES = '{"classes": ["a", "b", "c"]}'
 
 def png(image) -> bytes:
     return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
-
-
-def packed(prefix):
-    """{key: (label, picture bytes)} by MXNet's reader, in the .idx's order."""
-    file = recordio.MXIndexedRecordIO(f"{prefix}.idx", f"{prefix}.rec", "r")
-    found = {key: recordio.unpack(file.read_idx(key)) for key in file.keys}
-    assert all(header.id == key for key, (header, _) in found.items())
-    return {key: (header.label, data) for key, (header, data) in found.items()}
-
-
-def names(folder):
-    return sorted(entry.name for entry in folder.iterdir())
 
 
 def pixels(data: bytes) -> np.ndarray:

@@ -14,29 +14,10 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import recordio
+from packing import names
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "im2rec.py"
 ENDS = ("classes.json", "idx", "lst", "rec")
-
-
-def names(folder):
-    return sorted(entry.name for entry in folder.iterdir())
-
-
-@pytest.fixture
-def out(tmp_path):
-    (tmp_path / "out").mkdir()
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def im2rec(script):
-    """Run im2rec.py, which must succeed, with no noise on stderr; returns what it printed."""
-    def run(*arguments) -> str:
-        done = script("im2rec", *arguments)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
-    return run
 
 
 @pytest.fixture

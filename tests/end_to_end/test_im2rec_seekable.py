@@ -6,40 +6,13 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from mxnet import recordio
+from packing import names, packed
 from PIL import Image
-
-
-def names(folder):
-    return sorted(entry.name for entry in folder.iterdir())
-
-
-@pytest.fixture
-def out(tmp_path):
-    (tmp_path / "out").mkdir()
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def im2rec(script):
-    """Run im2rec.py, which must succeed, with no noise on stderr; returns what it printed."""
-    def run(*arguments) -> str:
-        done = script("im2rec", *arguments)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
-    return run
-
-
-def records(prefix):
-    """{key: (label, picture bytes)} by MXNet's reader, in the .idx's order."""
-    file = recordio.MXIndexedRecordIO(f"{prefix}.idx", f"{prefix}.rec", "r")
-    found = {key: recordio.unpack(file.read_idx(key)) for key in file.keys}
-    return {key: (header.label, data) for key, (header, data) in found.items()}
 
 
 def check_same_but_seekable(before, after) -> None:
     """The same keys, labels and pixels, of all but PNGs in other bytes with an index."""
-    old, new = records(before), records(after)
+    old, new = packed(before), packed(after)
     assert list(old) == list(new)
     for key, (label, data) in new.items():
         assert label == old[key][0]
@@ -92,7 +65,7 @@ def test_a_damaged_record_is_refused_in_one_line_or_left_out(
     assert done.returncode == 0
     assert done.stderr.startswith(f"left out: {out / 'a'}.rec, the record with key 6")
     assert "14 pictures, 3 classes, 1 left out" in done.stdout
-    assert list(records(out / "b")) == [key for key in range(15) if key != 6]
+    assert list(packed(out / "b")) == [key for key in range(15) if key != 6]
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

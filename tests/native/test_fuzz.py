@@ -1,6 +1,5 @@
 """Damaged JPEGs: the native decoder must refuse them or make a picture, and do nothing else."""
 
-import io
 import os
 import re
 import shutil
@@ -9,8 +8,10 @@ import subprocess
 from pathlib import Path
 
 import cv2
+import jpeg_format
 import numpy as np
 import pytest
+from jpeg_writer import by_opencv, by_pillow
 from PIL import Image
 
 from gluon_tricks.augment.rng import SampleRng
@@ -36,16 +37,6 @@ def scene(height: int, width: int) -> np.ndarray:
     waves = np.stack([np.sin(x / 7), np.cos(y / 5), np.sin((x + y) / 9)], axis=-1)
     noise = np.random.default_rng(0).normal(0, 20, waves.shape)
     return np.clip(128 + 90 * waves + noise, 0, 255).astype(np.uint8)
-
-
-def by_pillow(image: np.ndarray, mode: str = "RGB", **options) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image).convert(mode).save(file, "JPEG", **{"quality": 90, **options})
-    return file.getvalue()
-
-
-def by_opencv(image: np.ndarray, *flags: int) -> bytes:
-    return cv2.imencode(".jpg", image[..., ::-1], flags)[1].tobytes()
 
 
 def kinds(image: np.ndarray) -> list[bytes]:
@@ -214,7 +205,7 @@ def test_sides_of_65500_are_refused_by_name(native_core, tmp_path):
         next(loader.epoch())
 
 
-def test_what_the_transcode_makes_of_damaged_pictures_is_sound(native_core, jpeg_format, seeds):
+def test_what_the_transcode_makes_of_damaged_pictures_is_sound(native_core, seeds):
     """It may say no; else OpenCV sees the same pixels and a parser in Python a whole JPEG."""
     rng, passed = np.random.default_rng(6), 0
     small = [seed for seed in seeds if len(seed) < 20_000]

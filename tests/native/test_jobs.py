@@ -1,25 +1,21 @@
 """A batch's work in the native decoder: files, threads, memory, and what it leaves to OpenCV."""
 
 import os
-import runpy
 import struct
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
+import jpeg_writer
 import numpy as np
+from jpeg_writer import encode, scene
+from sampling import natively, pack, smooth
 
 from gluon_tricks.augment.rng import SampleRng
 from gluon_tricks.data import backends
 from gluon_tricks.data.recipes import EvalTransform
 from gluon_tricks.data.record import RecordSet, frame
-
-helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("sampling.py"))))
-writer, pack, natively, smooth = (
-    helpers.writer, helpers.pack, helpers.natively, helpers.smooth)
-scene, encode = writer.scene, writer.encode
 
 
 def test_a_label_behind_the_header_is_passed_over(native_core, tmp_path):
@@ -68,9 +64,9 @@ def test_other_threads_run_while_samples_are_made(native_core, tmp_path):
 
 def flat(height, width, count=0):
     """A grey JPEG of any size whose blocks take two bits: `count` bytes of them."""
-    code = writer.Code([0], [1])
-    plane = writer.Plane(1, 1, np.zeros((1, 1, 64), int))
-    jpeg = writer.write(8, 8, [plane], np.ones(64, int), code, code)
+    code = jpeg_writer.Code([0], [1])
+    plane = jpeg_writer.Plane(1, 1, np.zeros((1, 1, 64), int))
+    jpeg = jpeg_writer.write(8, 8, [plane], np.ones(64, int), code, code)
     at = jpeg.index(b"\xff\xc1") + 5
     head = jpeg[:at] + struct.pack(">HH", height, width)
     return head + jpeg[at + 4:-3] + bytes(count) + jpeg[-2:]

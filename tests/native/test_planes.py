@@ -1,19 +1,14 @@
 """The decoded planes, bit for bit those of libjpeg (by Pillow)."""
 
 import io
-import runpy
 import zipfile
-from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
+import jpeg_writer
 import numpy as np
 import pytest
+from jpeg_writer import by_libjpeg, by_pillow, encode, scene
 from PIL import Image
-
-writer = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("jpeg_writer.py"))))
-scene, by_pillow, encode, by_libjpeg = (
-    writer.scene, writer.by_pillow, writer.encode, writer.by_libjpeg)
 
 FACTORS = {"444": (1, 1), "422": (2, 1), "420": (2, 2), "440": (1, 2), "411": (4, 1)}
 SIZES = [(1, 1), (1, 40), (40, 1), (3, 2), (5, 6), (8, 8), (15, 17), (31, 33), (64, 48), (90, 131)]
@@ -182,20 +177,20 @@ SAMPLINGS = [[(1, 1)] * 3, [(2, 2), (1, 1), (1, 1)], [(1, 1), (2, 2), (1, 1)],
 def test_each_component_is_what_it_is_alone(native_core, factors, most, most_dc, most_step):
     """Any sampling, code and coefficients; libjpeg decodes each component from a grey JPEG."""
     rng = np.random.default_rng([most, most_step, len(factors), *np.ravel(factors)])
-    dc, ac = writer.random_code(rng, DC_SYMBOLS), writer.random_code(rng, AC_SYMBOLS)
+    dc, ac = jpeg_writer.random_code(rng, DC_SYMBOLS), jpeg_writer.random_code(rng, AC_SYMBOLS)
     steps = rng.integers(1, most_step + 1, 64)
     height, width = rng.integers(1, 100, 2).tolist()
     most_h, most_v = (max(pair[axis] for pair in factors) for axis in (0, 1))
     rows, columns = -(-height // (8 * most_v)), -(-width // (8 * most_h))
     # Beyond these limits, eight times what pictures have, libjpeg's SIMD overflows 16 bits.
-    planes = [writer.Plane(h, v, random_blocks(
+    planes = [jpeg_writer.Plane(h, v, random_blocks(
         rng, rows * v, columns * h, most, most_dc).clip(-8191 // steps + 1, 8191 // steps))
               for h, v in factors]
-    jpeg = writer.write(height, width, planes, steps, dc, ac, int(rng.integers(0, 5)))
+    jpeg = jpeg_writer.write(height, width, planes, steps, dc, ac, int(rng.integers(0, 5)))
     found = native_core.decode_planes(jpeg, 0, 0, height, width, 0)
     for number, ((h, v, blocks), (samples, _, _)) in enumerate(zip(planes, found, strict=True)):
         high, wide = -(-height * v // most_v), -(-width * h // most_h)
-        alone = writer.write(high, wide, [writer.Plane(
+        alone = jpeg_writer.write(high, wide, [jpeg_writer.Plane(
             1, 1, blocks[:-(-high // 8), :-(-wide // 8)])], steps, dc, ac)
         assert np.array_equal(samples, by_libjpeg(alone)[0])
         # Of numbers that no picture has, libjpeg's SIMD clips some between the reduced passes.

@@ -1,20 +1,13 @@
 """Samples at the edges of what the native decoder does: half precision, colours, margins, steps."""
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
-
 import cv2
+import jpeg_writer
 import numpy as np
 import pytest
+from jpeg_writer import encode, scene
+from sampling import PIXELS, PLAIN, exif, images, natively, pack, smooth, with_exif
 
 from gluon_tricks.data.recipes import EvalTransform, TrainTransform
-
-helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("sampling.py"))))
-writer, images, pack, natively, smooth, exif, with_exif, PIXELS, PLAIN = (
-    helpers.writer, helpers.images, helpers.pack, helpers.natively, helpers.smooth, helpers.exif,
-    helpers.with_exif, helpers.PIXELS, helpers.PLAIN)
-scene, encode = writer.scene, writer.encode
 
 
 def test_half_precision_of_turned_pictures(native_core, tmp_path):
@@ -42,7 +35,7 @@ def test_which_colours_three_components_are(native_core, jfif, adobe, ids, ycc):
         rest[frame_at + 10 + 3 * number] = rest[scan_at + 5 + 2 * number] = ids[number]
     jpeg = b"\xff\xd8" + (plain[2:4 + int.from_bytes(plain[4:6], "big")] if jfif else b"")
     if adobe is not None:
-        jpeg += writer.marker(0xEE, b"Adobe\0\x64\0\0\0\0" + bytes([adobe]))
+        jpeg += jpeg_writer.marker(0xEE, b"Adobe\0\x64\0\0\0\0" + bytes([adobe]))
     jpeg += bytes(rest)
     by_opencv, as_ycc = (cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
                          for data in (jpeg, plain))
@@ -98,14 +91,15 @@ def test_a_crop_less_than_twice_the_size_is_not_shrunk(native_core, tmp_path):
 def test_tables_of_the_picture_before_are_not_used(native_core, tmp_path):
     """The same maker, codes of the same lengths for other symbols; crops that skip blocks."""
     rng, jpegs = np.random.default_rng(0), []
+    symbols = [0, 0xF0] + [run << 4 | size for run in range(16) for size in range(1, 11)]
     for _ in range(8):
-        symbols = list(range(12)), [0, 0xF0] + [r << 4 | s for r in range(16) for s in range(1, 11)]
-        dc, ac = (writer.Code(rng.permutation(each).tolist(), [4] * 4 + [5] * 8 if len(each) == 12
-                              else [6] * 20 + [8] * 142) for each in symbols)
+        dc = jpeg_writer.Code(rng.permutation(12).tolist(), [4] * 4 + [5] * 8)
+        ac = jpeg_writer.Code(rng.permutation(symbols).tolist(), [6] * 20 + [8] * 142)
         blocks = np.zeros((20, 20, 64), int)
         blocks[..., 0] = rng.integers(-60, 60, (20, 20))
         blocks[..., 1:9] = rng.integers(-9, 10, (20, 20, 8))
-        jpegs.append(writer.write(160, 160, [writer.Plane(1, 1, blocks)], np.full(64, 2), dc, ac))
+        plane = jpeg_writer.Plane(1, 1, blocks)
+        jpegs.append(jpeg_writer.write(160, 160, [plane], np.full(64, 2), dc, ac))
     transform = EvalTransform(size=20, resize=None, **PIXELS)
     with pack(tmp_path / "a", jpegs) as records:
         found, left = natively(native_core, records, transform)
@@ -115,14 +109,14 @@ def test_tables_of_the_picture_before_are_not_used(native_core, tmp_path):
 
 def test_chroma_planes_of_different_sizes(native_core, tmp_path):
     """Cb at half the size, Cr at that of the picture: both rise from left to right."""
-    code = [writer.random_code(np.random.default_rng(1), each) for each in (
+    code = [jpeg_writer.random_code(np.random.default_rng(1), each) for each in (
         list(range(12)), [0, 0xF0] + [r << 4 | s for r in range(16) for s in range(1, 11)])]
     planes = []
     for h, v in ((2, 2), (1, 1), (2, 2)):
         blocks = np.zeros((6 * v, 6 * h, 64), int)
         blocks[..., 0] = (np.arange(6 * h) * 12 * 2 / h - 120).astype(int) if len(planes) else 0
-        planes.append(writer.Plane(h, v, blocks))
-    jpeg = writer.write(96, 96, planes, np.full(64, 4), *code)
+        planes.append(jpeg_writer.Plane(h, v, blocks))
+    jpeg = jpeg_writer.write(96, 96, planes, np.full(64, 4), *code)
     transform = EvalTransform(size=48, resize=48, **PIXELS)
     with pack(tmp_path / "a", [jpeg]) as records:
         found, left = natively(native_core, records, transform)

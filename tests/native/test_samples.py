@@ -2,26 +2,20 @@
 
 import io
 import math
-import runpy
 import zipfile
-from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from jpeg_writer import by_pillow, encode, scene
 from PIL import Image, ImageOps
+from sampling import PIXELS, PLAIN, SEED, exif, images, natively, pack, smooth, with_exif
 
 from gluon_tricks.augment.crop import crop_window
 from gluon_tricks.augment.rng import SampleRng
 from gluon_tricks.data.recipes import EvalTransform, TrainTransform
 from gluon_tricks.errors import InputError
 
-helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("sampling.py"))))
-writer, images, pack, natively, smooth, exif, with_exif, PIXELS, PLAIN, SEED = (
-    helpers.writer, helpers.images, helpers.pack, helpers.natively, helpers.smooth, helpers.exif,
-    helpers.with_exif, helpers.PIXELS, helpers.PLAIN, helpers.SEED)
-scene, by_pillow, encode = writer.scene, writer.by_pillow, writer.encode
 
 def differences(a, b):
     """The mean absolute difference of each sample."""

@@ -11,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
+import jpeg_format
 import numpy as np
 import pytest
+from jpeg_writer import by_opencv, by_pillow, scene
 from PIL import Image
 
 SOF0, DHT, DQT, APP9 = 0xC0, 0xC4, 0xDB, 0xE9
@@ -36,24 +38,6 @@ TWELVE_BLOCKS = bytes.fromhex(
     "0004ffc40014110100000000000000000000000000000000ffda0008010211003f00a407ffc40015010101000000"
     "00000000000000000000000005ffc40014110100000000000000000000000000000000ffda0008010311003f00a4"
     "03ffd9")
-
-
-def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """(height, width, 3) uint8: waves with noise, so that many coefficients are not 0."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width]
-    waves = np.stack([np.sin(x / 7), np.cos(y / 5), np.sin((x + y) / 9)], axis=-1)
-    return np.clip(128 + 90 * waves + rng.normal(0, 20, waves.shape), 0, 255).astype(np.uint8)
-
-
-def by_pillow(image: np.ndarray, mode: str = "RGB", **options) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image).convert(mode).save(file, "JPEG", **{"quality": 90, **options})
-    return file.getvalue()
-
-
-def by_opencv(image: np.ndarray, *flags: int) -> bytes:
-    return cv2.imencode(".jpg", image[..., ::-1], flags)[1].tobytes()
 
 
 def sampled(factor: int):
@@ -111,7 +95,7 @@ def check_index(parts) -> None:
 @pytest.mark.parametrize("shape", SIZES, ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_pixels_tables_and_markers_are_kept_and_the_segments_indexed(
-        native_core, jpeg_format, kind, shape):
+        native_core, kind, shape):
     before = KINDS[kind](scene(*shape))
     after = native_core.transcode(before)
     check_same_pixels(before, after)
@@ -127,7 +111,7 @@ def test_pixels_tables_and_markers_are_kept_and_the_segments_indexed(
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "progressive" not in kind])
 @pytest.mark.parametrize("shape", [(1, 1), (33, 17), (40, 90)], ids=str)
 def test_each_segment_decodes_by_itself_to_the_same_coefficients(
-        native_core, jpeg_format, kind, shape):
+        native_core, kind, shape):
     before = KINDS[kind](scene(*shape))
     old = jpeg_format.coefficients(jpeg_format.take_apart(before))
     parts = jpeg_format.take_apart(native_core.transcode(before, 2))
@@ -144,7 +128,7 @@ def test_each_segment_decodes_by_itself_to_the_same_coefficients(
     (10 * 16, 60000, 60000), (11 * 16, 65535, 65535),
 ])
 def test_the_interval_divides_the_row_where_a_near_one_does(
-        native_core, jpeg_format, width, mcus, interval):
+        native_core, width, mcus, interval):
     before = by_pillow(scene(50, width), subsampling=2)
     after = native_core.transcode(before, mcus)
     parts = jpeg_format.take_apart(after)
@@ -154,14 +138,14 @@ def test_the_interval_divides_the_row_where_a_near_one_does(
     check_same_pixels(before, after)
 
 
-def test_five_mcus_are_the_default(native_core, jpeg_format):
+def test_five_mcus_are_the_default(native_core):
     before = by_pillow(scene(24, 80), "L")
     assert jpeg_format.take_apart(native_core.transcode(before)).interval == 5
     assert native_core.transcode(before) == native_core.transcode(before, mcus=5)
     assert len(jpeg_format.take_apart(native_core.transcode(before)).segments) == 6
 
 
-def test_a_grey_mcu_is_one_block_whatever_its_sampling_factors(native_core, jpeg_format):
+def test_a_grey_mcu_is_one_block_whatever_its_sampling_factors(native_core):
     plain = by_pillow(scene(24, 48), "L")
     before = plain.replace(b"\x01\x01\x11\0", b"\x01\x01\x22\0")
     assert before != plain
@@ -171,7 +155,7 @@ def test_a_grey_mcu_is_one_block_whatever_its_sampling_factors(native_core, jpeg
     check_same_pixels(before, native_core.transcode(before))
 
 
-def test_the_interval_doubles_until_the_index_fits(native_core, jpeg_format):
+def test_the_interval_doubles_until_the_index_fits(native_core):
     """One marker has room for (65,535 - 2 - 14) / 2 = 32,759 entries."""
     for row, rows, mcus, interval, segments in ((17 * 41, 47, 1, 1, 32759),
                                                 (360, 91, 1, 2, 32760 // 2),
@@ -182,7 +166,7 @@ def test_the_interval_doubles_until_the_index_fits(native_core, jpeg_format):
         check_index(parts)
 
 
-def test_no_index_where_a_segment_is_too_long_for_its_entry(native_core, jpeg_format):
+def test_no_index_where_a_segment_is_too_long_for_its_entry(native_core):
     noise = np.random.default_rng(0).integers(0, 256, (400, 400), np.uint8)
     before = by_pillow(noise, "L", quality=100)
     parts = jpeg_format.take_apart(native_core.transcode(before, 2500))
@@ -194,7 +178,7 @@ def test_no_index_where_a_segment_is_too_long_for_its_entry(native_core, jpeg_fo
 
 
 def test_the_index_stands_behind_the_other_markers_and_replaces_an_old_one(
-        native_core, jpeg_format):
+        native_core):
     before = by_pillow(scene(40, 60), comment=b"said")
     once = native_core.transcode(before)
     codes = [code for code, _ in jpeg_format.take_apart(once).markers]
@@ -209,7 +193,7 @@ def marker(code: int, payload: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["420", "progressive", "grey", "cmyk", "rgb"])
-def test_markers_are_kept_byte_for_byte_in_their_order(native_core, jpeg_format, kind):
+def test_markers_are_kept_byte_for_byte_in_their_order(native_core, kind):
     exif = Image.Exif()
     exif[0x0112] = 6
     plain = KINDS[kind](scene(40, 60))
@@ -240,7 +224,7 @@ def head_markers(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-def test_no_marker_is_added_that_readers_guess_colours_by(native_core, jpeg_format):
+def test_no_marker_is_added_that_readers_guess_colours_by(native_core):
     """JFIF and Adobe markers tell of colours: adding one to a file without may change them."""
     for kind in ("420", "cmyk", "rgb", "grey"):
         data = KINDS[kind](scene(30, 30))
@@ -251,7 +235,7 @@ def test_no_marker_is_added_that_readers_guess_colours_by(native_core, jpeg_form
         check_same_pixels(data, after)
 
 
-def test_huffman_tables_are_made_for_the_picture(native_core, jpeg_format):
+def test_huffman_tables_are_made_for_the_picture(native_core):
     """The standard's tables have 162 AC symbols; a smooth picture needs a few."""
     y, x = np.mgrid[0:64, 0:64]
     before = by_pillow((2 * y + x).astype(np.uint8), "L")
@@ -266,7 +250,7 @@ def test_bytes_behind_the_end_are_left_out(native_core):
     assert native_core.transcode(before + b"more \xff\xd8") == native_core.transcode(before)
 
 
-def test_arithmetic_coding_becomes_huffman_coding(native_core, jpeg_format):
+def test_arithmetic_coding_becomes_huffman_coding(native_core):
     after = native_core.transcode(ARITHMETIC)
     check_same_pixels(ARITHMETIC, after)
     assert jpeg_format.take_apart(after).payloads(SOF0)
@@ -378,7 +362,7 @@ def test_memory_is_given_back(native_core):
     assert resident() - before < 5e6  # 64 KiB lost a time would be 10 MB
 
 
-def test_real_pictures(native_core, jpeg_format, real_data):
+def test_real_pictures(native_core, real_data):
     sizes, segments = [0, 0], 0
     with zipfile.ZipFile(real_data / "imagenet-samples-300.zip") as archive:
         names = [name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg"))]

@@ -1,10 +1,7 @@
 """What the tests of whole samples share: sets of pictures, and samples made of them."""
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
-
 import cv2
+import jpeg_writer
 import numpy as np
 
 from gluon_tricks.augment.rng import SampleRng
@@ -12,8 +9,6 @@ from gluon_tricks.data import backends
 from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder
 from gluon_tricks.data.record import RecordSet, RecordWriter
-
-writer = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("jpeg_writer.py"))))
 
 PIXELS = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}  # values as they are
 PLAIN = {"color_jitter": 0.0, "pca_noise": 0.0, **PIXELS}
@@ -63,4 +58,4 @@ def exif(orientation, order="<", kind=3, others=()):
 
 
 def with_exif(jpeg, *payloads):
-    return jpeg[:2] + b"".join(writer.marker(0xE1, each) for each in payloads) + jpeg[2:]
+    return jpeg[:2] + b"".join(jpeg_writer.marker(0xE1, each) for each in payloads) + jpeg[2:]

@@ -111,10 +111,15 @@ def scene(height, width, seed=0):
     return np.clip(128 + 90 * waves + rng.normal(0, 20, waves.shape), 0, 255).astype(np.uint8)
 
 
-def by_pillow(image, **options):
+def by_pillow(image, mode=None, **options):
+    """In the colours of `mode`, or the picture's own."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", **options)
+    Image.fromarray(image).convert(mode).save(file, "JPEG", **{"quality": 90, **options})
     return file.getvalue()
+
+
+def by_opencv(image, *flags):
+    return cv2.imencode(".jpg", image[..., ::-1], flags)[1].tobytes()
 
 
 def encode(image, kind, *, quality=90, interval=0, optimize=False):
