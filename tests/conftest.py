@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,15 @@ def script():
     def run(name: str, *arguments, timeout: float = 600) -> subprocess.CompletedProcess:
         command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_python():
+    """run_python(code): the finished process of a Python of its own."""
+    def run(code: str, timeout: float = 300) -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
+                              capture_output=True, text=True, timeout=timeout)
     return run
 
 

@@ -1,8 +1,5 @@
 """What the tests of the loaders share."""
 
-import subprocess
-import sys
-import textwrap
 import threading
 from pathlib import Path
 
@@ -69,13 +66,4 @@ def finishes():
         thread.start()
         thread.join(120)
         return not thread.is_alive()
-    return run
-
-
-@pytest.fixture(scope="session")
-def run_python():
-    """run_python(code): the finished process of a Python of its own."""
-    def run(code: str, timeout: float = 300) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
-                              capture_output=True, text=True, timeout=timeout)
     return run
