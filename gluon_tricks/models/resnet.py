@@ -17,6 +17,8 @@ from typing import NamedTuple
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from gluon_tricks.models.pooling import SpatialMean
+
 
 class Tweaks(NamedTuple):
     """Which of the paper's model tweaks a network has."""
@@ -157,7 +159,7 @@ class ResNet(HybridBlock):
                                       stride=1 if dilated else 2, dilation=2 if dilated else 1)
             self.layer4 = self._stage(block, counts[3], widths[2], 512,
                                       stride=1 if dilated else 2, dilation=4 if dilated else 1)
-            self.avgpool = nn.GlobalAvgPool2D()
+            self.avgpool = SpatialMean()
             self.drop = nn.Dropout(dropout) if dropout > 0 else None
             self.fc = nn.Dense(classes, in_units=512 * block.expansion)
 

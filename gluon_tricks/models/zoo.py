@@ -3,11 +3,13 @@
 import difflib
 import inspect
 import re
+from pathlib import Path
 
 from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.errors import InputError
 from gluon_tricks.models import resnet
+from gluon_tricks.models.pooling import use_spatial_mean
 
 # Data sets and tasks in GluonCV's names that are not image classification. Building some of these
 # networks downloads weights.
@@ -39,6 +41,23 @@ def get_model(name: str, classes: int = 1000, **options) -> HybridBlock:
         raise InputError(_no_option(name, unknown[1])) from error
 
 
+def pretrained_file(name: str) -> Path:
+    """GluonCV's parameters of the network called `name`, downloaded unless they are there.
+
+    Raises InputError where there are none, or they cannot be had.
+    """
+    from gluoncv.model_zoo import model_store
+
+    try:
+        return Path(model_store.get_model_file(name.lower()))
+    except KeyError:
+        raise InputError(f"GluonCV has no pretrained parameters of {name}: give --teacher-params"
+                         ) from None
+    except Exception as error:  # requests' own, and what the file's lock raises
+        raise InputError(f"the pretrained parameters of {name} cannot be downloaded "
+                         f"({str(error).splitlines()[0][:200]}): give --teacher-params") from error
+
+
 def _gluoncv_model(name: str, **options) -> HybridBlock:
     from gluoncv import model_zoo
 
@@ -62,7 +81,7 @@ def _gluoncv_model(name: str, **options) -> HybridBlock:
     if zero_gamma and not any(parameter.init == "zeros" for parameter in
                               network.collect_params(".*gamma").values()):
         raise InputError(_no_option(name, "last_gamma"))  # taken, and never used
-    return network
+    return use_spatial_mean(network)
 
 
 def _no_option(name: str, option: str) -> str:
