@@ -1,15 +1,27 @@
 """The training losses, always in FP32 on FP32 logits, one value a sample."""
 
+import math
+
 from mxnet.gluon.block import HybridBlock
 
 
-def smooth_labels(F, labels, classes: int, eps: float):
+def smooth_labels(F, labels, classes: int, eps: float, uniform: bool = False):
     """Label smoothing: q_y = 1 - eps, eps / (K - 1) for the other K - 1 classes.
 
-    arXiv 1812.01187, section 5.2. Takes class numbers (batch,), gives probabilities
-    (batch, classes) float32. F is mx.nd or mx.sym; classes >= 2; eps in [0, 1).
+    arXiv 1812.01187, section 5.2; the loss is least where the true class's logit leads by
+    log((K - 1) (1 - eps) / eps). With `uniform`, arXiv 1512.00567's form, which is GluonCV's:
+    eps is dealt out over all K classes, q_y = 1 - eps + eps / K, eps / K for the others.
+    Takes class numbers (batch,), gives probabilities (batch, classes) float32. F is mx.nd or
+    mx.sym; classes >= 2; eps in [0, 1).
     """
-    return F.one_hot(labels, depth=classes, on_value=1.0 - eps, off_value=eps / (classes - 1))
+    others = eps / classes if uniform else eps / (classes - 1)
+    return F.one_hot(labels, depth=classes, on_value=1.0 - (classes - 1) * others,
+                     off_value=others)
+
+
+def _cross_entropy(F, target, logits):
+    """-sum_k q_k log softmax(z)_k, (batch,)."""
+    return -F.sum(target * F.log_softmax(logits, axis=-1), axis=-1)
 
 
 class SoftmaxCrossEntropy(HybridBlock):
@@ -21,7 +33,8 @@ class SoftmaxCrossEntropy(HybridBlock):
     Raises ValueError for fewer than two classes or a smoothing outside [0, 1).
     """
 
-    def __init__(self, classes: int, label_smoothing: float = 0.0, dense: bool = False, **kwargs):
+    def __init__(self, classes: int, label_smoothing: float = 0.0, dense: bool = False,
+                 uniform: bool = False, **kwargs):
         super().__init__(**kwargs)
         if classes < 2 or not 0 <= label_smoothing < 1:
             raise ValueError(f"{classes} classes (needs 2 or more) or label smoothing "
@@ -29,8 +42,48 @@ class SoftmaxCrossEntropy(HybridBlock):
         if dense and label_smoothing:
             raise ValueError("dense targets are used as they are: smooth them with smooth_labels")
         self._classes, self._eps, self._dense = classes, label_smoothing, dense
+        self._uniform = uniform
 
     def hybrid_forward(self, F, logits, target):
-        if not self._dense:
-            target = smooth_labels(F, target, self._classes, self._eps)
-        return -F.sum(target * F.log_softmax(F.cast(logits, "float32"), axis=-1), axis=-1)
+        logits = F.cast(logits, "float32")
+        if self._dense:
+            return _cross_entropy(F, target, logits)
+        # As against smooth_labels' target, without the (batch, classes) array of it.
+        scores = F.log_softmax(logits, axis=-1)
+        others = self._eps / (self._classes if self._uniform else self._classes - 1)
+        loss = -(1.0 - self._classes * others) * F.pick(scores, target, axis=-1)
+        return loss - others * F.sum(scores, axis=-1) if others else loss
+
+
+class Distillation(HybridBlock):
+    """Knowledge distillation (arXiv 1503.02531; arXiv 1812.01187, section 5.3).
+
+        l(q, softmax(z)) + T^2 l(softmax(r / T), softmax(z / T))                     the paper's
+        w l(q, softmax(z)) + (1 - w) T^2 l(softmax(r / T), softmax(z / T))           GluonCV's
+
+    l is the cross-entropy, z the network's logits, r the teacher's, q the target of `hard`, a
+    SoftmaxCrossEntropy, which smooths it or takes it dense; T the temperature. The second line
+    holds where `hard_weight` w in [0, 1] is given. T^2 makes up for the gradient through z / T,
+    which falls as 1 / T^2.
+
+    Takes z (batch, classes), the target and r (batch, classes), logits of any float type; gives
+    (batch,) float32. No gradient reaches r. Raises ValueError for a temperature that is not above 0
+    and finite, and a weight outside [0, 1].
+    """
+
+    def __init__(self, hard: SoftmaxCrossEntropy, temperature: float = 20.0,
+                 hard_weight: float | None = None, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 < temperature < math.inf or not 0 <= (hard_weight or 0) <= 1:
+            raise ValueError(f"temperature {temperature} (needs 0 < T < inf) or hard_weight "
+                             f"{hard_weight} (needs 0 <= w <= 1)")
+        self.hard = hard
+        self._temperature = temperature
+        self._weights = (1.0, 1.0) if hard_weight is None else (hard_weight, 1.0 - hard_weight)
+
+    def hybrid_forward(self, F, logits, target, teacher_logits):
+        t = self._temperature
+        hard_weight, soft_weight = self._weights
+        wanted = F.softmax(F.BlockGrad(F.cast(teacher_logits, "float32")) / t, axis=-1)
+        soft = t**2 * _cross_entropy(F, wanted, F.cast(logits, "float32") / t)
+        return hard_weight * self.hard(logits, target) + soft_weight * soft

@@ -29,6 +29,11 @@ def philox4x32(counter: np.ndarray, key: tuple[int, int], rounds: int = 10) -> n
     return np.stack([even[0], odd[0], even[1], odd[1]], axis=-1).reshape(shape)
 
 
+def batch_rng(seed: int, epoch: int, step: int, rank: int = 0) -> np.random.Generator:
+    """The random numbers of one batch, for what mixes its samples."""
+    return np.random.default_rng([seed, epoch, step, rank])
+
+
 class SampleRng:
     """The random streams of the samples `indices` in one epoch; each draw gives a row a sample.
 

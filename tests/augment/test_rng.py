@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gluon_tricks.augment.rng import SampleRng, philox4x32
+from gluon_tricks.augment.rng import SampleRng, batch_rng, philox4x32
 
 WORD = 0xFFFFFFFF
 
@@ -154,3 +154,24 @@ def test_many_small_draws_are_one_large_one():
     rng = SampleRng(3, 1, [7, 9])
     few = np.concatenate([rng.uniform(4) for _ in range(40)], axis=1)
     assert (few == SampleRng(3, 1, [7, 9]).uniform(160)).all()
+
+
+def test_the_numbers_of_a_batch_are_its_own():
+    """No two of (seed, epoch, step, rank) share theirs, large seeds and orders included."""
+    values = (0, 1, 2, 2**32, 2**32 + 1)
+    places = [(seed, epoch, step, rank) for seed in (*values, 2**64 - 1) for epoch in (0, 1, 119)
+              for step in (0, 1, 119) for rank in (0, 1, 7)]
+    drawn = {place: tuple(batch_rng(*place).random(2)) for place in places}
+    assert len(set(drawn.values())) == len(places) == 162
+    assert all(tuple(batch_rng(*place).random(2)) == drawn[place] for place in places[::-1])
+
+
+def test_the_numbers_of_batches_are_uniform_and_independent():
+    """Over neighbouring steps, epochs, seeds and ranks."""
+    for axis in range(4):
+        places = np.zeros((2000, 4), int)
+        places[:, axis] = np.arange(2000)
+        values = np.array([batch_rng(*place).random(2) for place in places.tolist()])
+        assert stats.kstest(values[:, 0], "uniform").pvalue > 1e-4
+        near = np.corrcoef(np.concatenate([values[1:], values[:-1]], axis=1), rowvar=False)
+        assert np.abs(near - np.eye(4)).max() < 5 / np.sqrt(2000)
