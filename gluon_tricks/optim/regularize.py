@@ -1,6 +1,11 @@
-"""Which parameters are regularised."""
+"""What keeps weights and gradients small."""
 
-from mxnet.gluon import ParameterDict
+from collections.abc import Iterable, Sequence
+
+import mxnet as mx
+from mxnet.gluon import Parameter, ParameterDict
+
+from gluon_tricks.optim.norm import square_sum
 
 
 def no_bias_decay(parameters: ParameterDict) -> list[str]:
@@ -13,3 +18,26 @@ def no_bias_decay(parameters: ParameterDict) -> list[str]:
     for name in spared:
         parameters[name].wd_mult = 0.0
     return spared
+
+
+def add_l1(parameters: Iterable[Parameter], strength: float) -> None:
+    """L1 regularisation: strength * sign(w) is added to the gradient of each weight w of a
+    convolution or dense layer. Does not wait for the device."""
+    for parameter in parameters:
+        if parameter.name.endswith("weight"):
+            gradient = parameter.grad()
+            gradient[:] = gradient + strength * mx.nd.sign(parameter.data())
+
+
+def clip_norm(gradients: Sequence[mx.nd.NDArray], most: float, rescale: float = 1.0) -> None:
+    """Scale gradients down together so that the norm of rescale * gradients is `most` at most.
+
+    g <- g * min(1, most / |rescale * g|), the norm over all arrays (arXiv 1211.5063). Computed in
+    FP32, in place; a norm below `most` leaves the bits alone. Does not wait for the device.
+    """
+    norm = rescale * mx.nd.sqrt(mx.nd.add_n(*map(square_sum, gradients)))
+    factor = mx.nd.minimum(most / (norm + 1e-12), 1.0)
+    for gradient in gradients:
+        scaled = mx.nd.broadcast_mul(gradient.astype("float32", copy=False),
+                                     factor.reshape((1,) * gradient.ndim))
+        gradient[:] = scaled.astype(gradient.dtype, copy=False)

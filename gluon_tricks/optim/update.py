@@ -1,0 +1,97 @@
+"""One update of all parameters, and the state that a checkpoint holds of it.
+
+MXNet's sgd and nag keep the learning rate in their momentum b, as Caffe does, so that an update
+of lr 0 still moves the weights, and a change of lr leaves what b holds. With the gradient g:
+
+    sgd     b <- momentum b - lr (g + wd w)     w <- w + b
+    nag     w <- w + momentum (momentum b - lr (g + wd w)) - lr (g + wd w)
+            b <- momentum b - lr (g + wd w)     the w just written, since the kernel is in place
+"""
+
+from collections.abc import Iterator, Mapping
+
+import mxnet as mx
+from mxnet.gluon import Parameter
+
+State = mx.nd.NDArray | tuple | list | None
+
+
+class Update:
+    """Applies an optimiser of MXNet's to the parameters that have a gradient.
+
+    In place of gluon.Trainer, whose state can be saved as a pickle only and counts its updates
+    itself. `parameters` maps structural names to initialised parameters on one device.
+    """
+
+    def __init__(self, parameters: Mapping[str, Parameter], optimizer: mx.optimizer.Optimizer):
+        self._parameters = {name: parameter for name, parameter in parameters.items()
+                            if parameter.grad_req != "null"}
+        self._optimizer = optimizer
+        # lr_mult and wd_mult are looked up there.
+        optimizer.param_dict = dict(enumerate(self._parameters.values()))
+        self._states: list[State] = [
+            optimizer.create_state_multi_precision(index, parameter.data())
+            for index, parameter in enumerate(self._parameters.values())]
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """Those that are trained."""
+        return list(self._parameters.values())
+
+    @property
+    def gradients(self) -> list[mx.nd.NDArray]:
+        return [parameter.grad() for parameter in self._parameters.values()]
+
+    @property
+    def weights(self) -> list[mx.nd.NDArray]:
+        return [parameter.data() for parameter in self._parameters.values()]
+
+    def apply(self, update: int, lr: float, rescale: float) -> None:
+        """Make update number `update` (from 0) with gradients times `rescale`. Does not wait."""
+        optimizer = self._optimizer
+        optimizer.set_learning_rate(lr)
+        optimizer.rescale_grad = rescale
+        # Adam's corrections count updates; what is skipped or resumed must not mislead them.
+        optimizer._index_update_count.update(dict.fromkeys(range(len(self._states)), update))
+        weights, gradients = self.weights, self.gradients
+        for part in self._parts(weights):
+            if optimizer.aggregate_num:
+                optimizer.update_multi_precision(
+                    part, [weights[i] for i in part], [gradients[i] for i in part],
+                    [self._states[i] for i in part])
+            else:
+                for i in part:
+                    optimizer.update_multi_precision(i, weights[i], gradients[i], self._states[i])
+
+    def _parts(self, weights: list[mx.nd.NDArray]) -> Iterator[list[int]]:
+        """The parameters that one kernel may update: of one type, as many as the optimiser says."""
+        at_once = self._optimizer.aggregate_num or len(weights)
+        for dtype in dict.fromkeys(weight.dtype for weight in weights):
+            alike = [i for i, weight in enumerate(weights) if weight.dtype == dtype]
+            for start in range(0, len(alike), at_once):
+                yield alike[start:start + at_once]
+
+    def arrays(self) -> dict[str, mx.nd.NDArray]:
+        """The optimiser's arrays by parameter's name and number, the ones it works on."""
+        return {f"{name}:{number}": array
+                for name, state in zip(self._parameters, self._states, strict=True)
+                for number, array in enumerate(_flat(state))}
+
+    def load(self, arrays: Mapping[str, mx.nd.NDArray]) -> None:
+        """Copy what `arrays` gave. Raises ValueError, naming it, where an array does not fit."""
+        own = self.arrays()
+        for name in sorted(own.keys() ^ arrays.keys()):
+            raise ValueError(f"the optimiser's state {name!r} is there once only")
+        for name, array in own.items():
+            if (array.shape, array.dtype) != (arrays[name].shape, arrays[name].dtype):
+                raise ValueError(f"the optimiser's state {name!r} is of another shape or type")
+            arrays[name].copyto(array)
+
+
+def _flat(state: State) -> list[mx.nd.NDArray]:
+    """The arrays of a state, which may be one, none, or tuples of such."""
+    if state is None:
+        return []
+    if isinstance(state, mx.nd.NDArray):
+        return [state]
+    return [array for part in state for array in _flat(part)]
