@@ -12,7 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.errors import InputError, RunFault, Stopped
+from gluon_tricks.processor import use_all_cores
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,6 +40,14 @@ def path(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def positive(text: str) -> int:
+    """The type of a flag that counts something: 1 or more."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return value
+
+
 def _import_remedy(error: ImportError) -> str:
     """What to do about a package that is missing or cannot be loaded."""
     if error.name == "cv2" and not isinstance(error, ModuleNotFoundError):
@@ -51,11 +60,14 @@ def _import_remedy(error: ImportError) -> str:
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Call `main` and leave with the exit code that its ending calls for."""
     signal.signal(signal.SIGTERM, _terminate)
+    use_all_cores()
     try:
         code, message = main() or 0, None
         sys.stdout.flush()  # a closed pipe shows here, not when Python shuts down
     except InputError as error:
         code, message = 2, str(error)
+    except Stopped as stop:
+        code, message = 128 + stop.number, str(stop)
     except KeyboardInterrupt:
         code, message = 130, "stopped by Ctrl-C"
     except Terminated:

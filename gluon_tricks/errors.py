@@ -1,4 +1,6 @@
-"""The errors a user can mend. Every room may import this module; it imports nothing."""
+"""The errors a user can mend. Every room may import this module; it imports nothing of ours."""
+
+import signal
 
 
 class InputError(ValueError):
@@ -14,3 +16,15 @@ class RunFault(RuntimeError):
 
     The message is one line that says where the last good parameters are. Scripts exit with code 1.
     """
+
+
+class Stopped(BaseException):
+    """A run that a signal ended, and that is saved. Scripts exit with 128 + the signal's number.
+
+    Not an Exception, so that no handler for faults swallows it. The message is one line that says
+    how to go on.
+    """
+
+    def __init__(self, number: signal.Signals, message: str):
+        super().__init__(message)
+        self.number = number
