@@ -7,15 +7,13 @@ section 2); GluonCV's flag names are kept.
 import argparse
 import dataclasses
 import json
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gluon_tricks.errors import InputError
+from gluon_tricks.rules import DALI, broken_rules
 
-RUN_FILES = ("config.json", "log.jsonl", "curves.png", "best.params", "last.params")
 IMAGENET_TRAIN, IMAGENET_CLASSES = 1_281_167, 1000  # what a dry run assumes
 
 
@@ -24,6 +22,13 @@ def _numbers(kind: type):
         return tuple(kind(part) for part in text.split(",") if part.strip())
     parse.__name__ = f"comma-separated list of {kind.__name__}"  # argparse's messages use it
     return parse
+
+
+def _loss_scale(text: str) -> float | str:
+    return text if text == "dynamic" else float(text)
+
+
+_loss_scale.__name__ = "number, or dynamic,"  # argparse's messages use it
 
 
 def _flag(default: Any, text: str, *, group: str, **argparse_options) -> Any:
@@ -36,8 +41,8 @@ def _switch(text: str, *, group: str) -> Any:
     return _flag(False, text, group=group, action="store_true")
 
 
-MAX_SIDE = 16_000  # of the pictures a network sees, which is absurd already
-DALI = ("dali-cpu", "dali-gpu")  # GluonCV's names, to be told what to take instead
+OPTIMIZERS = ("nag", "sgd", "adam", "adabound", "amsbound", "lars")
+ADAPTIVE = ("adam", "adabound", "amsbound")  # whose steps hardly depend on the gradient's size
 MODEL, DATA, OPTIMISER, TRICKS, RUN = "model", "data", "optimiser", "tricks", "run"
 
 
@@ -101,11 +106,30 @@ class Settings:
     shuffle_labels: bool = _switch("sanity check: deal the training labels out to other pictures, "
                                    "so that validation must be at chance", group=DATA)
 
-    batch_size: int = _flag(32, "samples per device and update", group=OPTIMISER, type=int)
+    batch_size: int = _flag(32, "samples per device and batch", group=OPTIMISER, type=int)
+    accumulate: int = _flag(1, "batches whose gradients make one update", group=OPTIMISER, type=int)
     num_epochs: int = _flag(120, "passes over the training set", group=OPTIMISER, type=int)
-    lr: float = _flag(0.1, "learning rate after warm-up", group=OPTIMISER, type=float)
-    momentum: float = _flag(0.9, "Nesterov momentum", group=OPTIMISER, type=float)
-    wd: float = _flag(1e-4, "weight decay", group=OPTIMISER, type=float)
+    optimizer: str = _flag("nag", "what makes an update of a gradient", group=OPTIMISER,
+                           choices=OPTIMIZERS)
+    lr: float | None = _flag(None, "learning rate after warm-up; default: 0.1, of adam, adabound "
+                             "and amsbound 0.001", group=OPTIMISER, type=float)
+    linear_scaling: bool = _switch("--lr is for a global batch of 256: scale it to this run's",
+                                   group=OPTIMISER)
+    momentum: float | None = _flag(None, "of nag, sgd and lars; default: 0.9", group=OPTIMISER,
+                                   type=float)
+    final_lr: float | None = _flag(None, "adabound, amsbound: the rate of SGD they turn into; "
+                                   "default: 0.1", group=OPTIMISER, type=float)
+    lars_eta: float | None = _flag(None, "lars: trust coefficient; default: 0.001",
+                                   group=OPTIMISER, type=float)
+    wd: float = _flag(1e-4, "weight decay (L2)", group=OPTIMISER, type=float)
+    l1: float = _flag(0.0, "L1 regularisation of convolution and dense weights", group=OPTIMISER,
+                      type=float)
+    clip_grad_norm: float | None = _flag(None, "greatest norm of an update's gradient, over all "
+                                         "parameters; default: no limit", group=OPTIMISER,
+                                         type=float)
+    ema: float | None = _flag(None, "average the weights over updates with this decay (0.9999 "
+                              "where the flag stands alone), validate and save the average; "
+                              "default: off", group=OPTIMISER, type=float, nargs="?", const=0.9999)
     lr_mode: str = _flag("step", "how the learning rate falls", group=OPTIMISER,
                          choices=("step", "cosine", "poly", "constant"))
     lr_decay: float = _flag(0.1, "step: factor of each fall", group=OPTIMISER, type=float)
@@ -114,23 +138,58 @@ class Settings:
     lr_decay_period: int = _flag(0, "step: epochs between falls, in place of --lr-decay-epoch; "
                                  "0: off", group=OPTIMISER, type=int)
     warmup_epochs: int = _flag(0, "epochs of warm-up", group=OPTIMISER, type=int)
+    warmup_updates: int = _flag(0, "updates of warm-up, in place of --warmup-epochs",
+                                group=OPTIMISER, type=int)
+    warmup_mode: str = _flag("linear", "warm-up: gradual, or at --warmup-lr throughout",
+                             group=OPTIMISER, choices=("linear", "constant"))
     warmup_lr: float = _flag(0.0, "learning rate the warm-up starts from", group=OPTIMISER,
                              type=float)
-    dtype: str = _flag("float32", "type of weights and activations", group=OPTIMISER,
-                       choices=("float32", "float16"))
+    dtype: str = _flag("float32", "type of weights and activations; bfloat16: of convolutions and "
+                       "dense layers, on CPUs that have it", group=OPTIMISER,
+                       choices=("float32", "float16", "bfloat16"))
+    loss_scale: float | str | None = _flag(
+        None, "float16: what the loss is multiplied by, a number or dynamic; default: dynamic",
+        group=OPTIMISER, type=_loss_scale)
 
     label_smoothing: float = _flag(0.0, "eps; 0.1 where the flag stands alone", group=TRICKS,
                                    type=float, nargs="?", const=0.1)
+    mixup: bool = _switch("train on mixtures of pairs of samples", group=TRICKS)
+    mixup_alpha: float | None = _flag(None, "shares are drawn from Beta(alpha, alpha); default: "
+                                      "0.2", group=TRICKS, type=float)
+    mixup_off_epoch: int = _flag(0, "last epochs without mixup", group=TRICKS, type=int)
+    teacher: str | None = _flag(None, "distillation: the teacher's name, as for --model; GluonCV's "
+                                "pretrained parameters are downloaded unless --teacher-params is "
+                                "given", group=TRICKS)
+    teacher_params: str | None = _flag(None, "the teacher's .params file", group=TRICKS)
+    temperature: float | None = _flag(None, "distillation: T; default: 20", group=TRICKS,
+                                      type=float)
+    hard_weight: float | None = _flag(
+        None, "distillation: w of GluonCV's w * hard + (1 - w) * T^2 * soft; default: the paper's "
+        "hard + T^2 * soft", group=TRICKS, type=float)
     last_gamma: bool = _switch("zero gamma: the last BatchNorm of each block starts at 0",
                                group=TRICKS)
     no_wd: bool = _switch("no bias decay: weight decay on convolution and dense weights only",
                           group=TRICKS)
+    gluoncv_compat: bool = _switch(
+        "GluonCV's numerics: warm-up and decay an update off, smoothing by eps / K, one mixing "
+        "share a batch, distillation with weights of a half", group=TRICKS)
 
     num_gpus: int = _flag(0, "GPUs; 0: the CPU", group=RUN, type=int)
     seed: int = _flag(0, "of initialisation, order and augmentation", group=RUN, type=int)
     save_dir: str | None = _flag(None, "run folder; default: runs/MODEL-N", group=RUN)
     log_interval: int = _flag(50, "updates between lines of the log", group=RUN, type=int)
     logging_file: str = _flag("train.log", "name of the log in the run folder", group=RUN)
+    tensorboard: bool = _switch("write TensorBoard's event files, too", group=RUN)
+    resume: str | None = _flag(None, "go on from a checkpoint: its folder, a run's (its newest), "
+                               "or auto (the newest in --save-dir; from the start where there is "
+                               "none)", group=RUN)
+    keep: int = _flag(2, "checkpoints that are kept, the newest", group=RUN, type=int)
+    checkpoint_steps: int = _flag(0, "updates between checkpoints inside an epoch; 0: at "
+                                  "its end only", group=RUN, type=int)
+    early_stop_patience: int = _flag(0, "stop after so many epochs without a better top-1; 0: "
+                                     "never", group=RUN, type=int)
+    nan: str = _flag("stop", "a loss that is not finite: stop the run, or skip its update (which "
+                     "waits for the device at each update)", group=RUN, choices=("stop", "skip"))
 
     def rec_paths(self, part: str) -> tuple[Path, Path]:
         """.rec and .idx of `part`, which is "train" or "val"."""
@@ -141,7 +200,17 @@ class Settings:
     @property
     def global_batch(self) -> int:
         """Samples of an update, over all devices."""
-        return self.batch_size * max(1, self.num_gpus)
+        return self.batch_size * max(1, self.num_gpus) * self.accumulate
+
+    @property
+    def array_dtype(self) -> str:
+        """Type of weights and pictures: bfloat16 is of operators alone."""
+        return "float32" if self.dtype == "bfloat16" else self.dtype
+
+    @property
+    def effective_lr(self) -> float:
+        """The learning rate after warm-up; of settled settings."""
+        return self.lr * self.global_batch / 256 if self.linear_scaling else self.lr
 
     def settled(self, records: int, classes: int) -> "Settings":
         """These settings with every None that the data decides filled in, checked.
@@ -158,8 +227,19 @@ class Settings:
             raise InputError("the training set has one class alone, and a classifier needs two: "
                              "pack a folder for each class, or give --num-classes")
         resized = self.crop == "resized"
+        fitting = {"momentum": (("nag", "sgd", "lars"), 0.9), "lars_eta": (("lars",), 1e-3),
+                   "final_lr": (("adabound", "amsbound"), 0.1)}
         return dataclasses.replace(
-            self, num_training_samples=records, num_classes=self.num_classes or classes,
+            self, **{name: _first(getattr(self, name), default)
+                     for name, (optimizers, default) in fitting.items()
+                     if self.optimizer in optimizers},
+            lr=_first(self.lr, 1e-3 if self.optimizer in ADAPTIVE else 0.1),
+            mixup_alpha=_first(self.mixup_alpha, 0.2) if self.mixup else None,
+            temperature=_first(self.temperature, 20.0) if self.teacher else None,
+            hard_weight=_first(self.hard_weight, 0.5 if self.gluoncv_compat else None)
+            if self.teacher else None,
+            loss_scale=_first(self.loss_scale, "dynamic") if self.dtype == "float16" else None,
+            num_training_samples=records, num_classes=self.num_classes or classes,
             crop_area=(self.crop_area or (0.08, 1.0)) if resized else None,
             color_jitter=_first(self.color_jitter, 0.4 if resized else 0.0),
             pca_noise=_first(self.pca_noise, 0.1 if resized else 0.0)).checked()
@@ -175,106 +255,32 @@ class Settings:
         return self.num_training_samples // self.global_batch
 
     def schedule(self) -> dict[str, Any]:
-        """The keyword arguments of `optim.schedule.lr_at`; of settled settings."""
+        """The keyword arguments of `lr_at`, or of `gluoncv_lr_at`; of settled settings."""
         period = self.lr_decay_period
         epochs = range(period, self.num_epochs, period) if period else self.lr_decay_epoch
-        return {"base_lr": self.lr, "updates": self.num_epochs * self.steps_per_epoch,
-                "warmup_updates": self.warmup_epochs * self.steps_per_epoch,
-                "warmup_lr": self.warmup_lr, "decay": self.lr_mode, "step_factor": self.lr_decay,
+        own = {} if self.gluoncv_compat else {"warmup_mode": self.warmup_mode,
+                                              "warmup_lr": self.warmup_lr}
+        return {"base_lr": self.effective_lr, "updates": self.num_epochs * self.steps_per_epoch,
+                "warmup_updates": self.warmup_updates or self.warmup_epochs * self.steps_per_epoch,
+                **own, "decay": self.lr_mode, "step_factor": self.lr_decay,
                 "step_updates": tuple(epoch * self.steps_per_epoch for epoch in epochs)}
 
     def checked(self) -> "Settings":
         """Itself. Raises InputError for the first setting that cannot work."""
-        for wrong, message in _rules(self):
-            if wrong:
-                raise InputError(message)
+        for message in broken_rules(self):
+            raise InputError(message)
         return self
 
     def to_json(self) -> str:
         """With what follows from the settings under "derived"; of settled settings."""
-        derived = {"global_batch": self.global_batch, "steps_per_epoch": self.steps_per_epoch,
+        derived = {"global_batch": self.global_batch, "lr": self.effective_lr,
+                   "steps_per_epoch": self.steps_per_epoch,
                    "updates": self.num_epochs * self.steps_per_epoch}
         return json.dumps({**dataclasses.asdict(self), "derived": derived}, indent=1)
 
 
 def _first(value: Any, otherwise: Any) -> Any:
     return otherwise if value is None else value
-
-
-def _rules(s: Settings) -> Iterator[tuple[bool, str]]:
-    """(is it broken, what to say) of every rule the settings must keep."""
-    def at_least(low: float, *names: str) -> Iterator[tuple[bool, str]]:
-        for name in names:
-            value = getattr(s, name)
-            flag = f"--{name.replace('_', '-')}"
-            yield (value is not None and not low <= value < math.inf,
-                   f"{flag} {value}: must be at least {low}, and finite")
-
-    yield from at_least(1, "batch_size", "num_epochs", "input_size", "log_interval",
-                        "num_training_samples")
-    yield from at_least(0, "num_data_workers", "lr", "wd", "lr_decay", "warmup_lr",
-                        "warmup_epochs", "num_gpus", "lr_decay_period", "pca_noise")
-    yield from at_least(2, "num_classes")
-    yield not 0 <= s.seed < 2**64, f"--seed {s.seed}: must be from 0 to 2^64 - 1"
-    yield not 0 <= s.momentum < 1, f"--momentum {s.momentum}: must be from 0 to below 1"
-    yield (not 0 <= s.label_smoothing < 1,
-           f"--label-smoothing {s.label_smoothing}: must be from 0 to below 1")
-    yield not 0 <= s.dropout < 1, f"--dropout {s.dropout}: must be from 0 to below 1"
-    yield s.input_size > MAX_SIDE, f"--input-size {s.input_size}: must be at most {MAX_SIDE}"
-    yield not 0 < s.crop_ratio <= 1, (f"--crop-ratio {s.crop_ratio}: must be above 0 and at most "
-                                      "1, a crop cannot be larger than the resized picture")
-    yield (s.crop_ratio > 0 and s.input_size / s.crop_ratio > 2 * MAX_SIDE,
-           f"--crop-ratio {s.crop_ratio} makes the shorter edge {s.input_size / s.crop_ratio:.0f} "
-           f"pixels long: more than {2 * MAX_SIDE}")
-    yield not 0 <= (s.color_jitter or 0) <= 1, (f"--color-jitter {s.color_jitter}: must be from "
-                                                "0 to 1")
-    area = s.crop_area or (0.08, 1.0)
-    yield (len(area) != 2 or not 0 < area[0] <= area[1] <= 1,
-           f"--crop-area {area}: needs two shares, 0 < least <= greatest <= 1")
-    yield (s.crop == "pad" and s.crop_area is not None,
-           "--crop-area has no meaning with --crop pad: leave one of them out")
-    for flag, values in (("--rgb-mean", s.rgb_mean), ("--rgb-std", s.rgb_std)):
-        yield (len(values) != 3 or not all(map(math.isfinite, values)),
-               f"{flag} {values}: needs three numbers, for R, G and B")
-    yield min(s.rgb_std, default=1) <= 0, f"--rgb-std {s.rgb_std}: must be above 0"
-    yield from _backend_rules(s)
-    yield (s.num_training_samples is not None and s.num_training_samples < s.global_batch,
-           f"the training set has {s.num_training_samples} records, fewer than one global batch of "
-           f"{s.global_batch}: lower --batch-size")
-    yield (s.warmup_epochs > s.num_epochs,
-           f"--warmup-epochs {s.warmup_epochs} is more than --num-epochs {s.num_epochs}")
-    yield (s.warmup_lr > 0 and s.warmup_epochs == 0,
-           "--warmup-lr has no meaning without --warmup-epochs: give both or none")
-    yield (min(s.lr_decay_epoch, default=0) < 0,
-           f"--lr-decay-epoch {s.lr_decay_epoch}: epochs count from 0")
-    yield (s.lr_mode != "step" and s.lr_decay_period > 0,
-           f"--lr-decay-period has no meaning with --lr-mode {s.lr_mode}: leave one of them out")
-    yield (s.dtype == "float16" and s.num_gpus == 0,
-           "--dtype float16 needs a GPU: MXNet's CPU build has no FP16 convolution; "
-           "add --num-gpus or take float32")
-    yield ("/" in s.logging_file or s.logging_file in ("", ".", "..", *RUN_FILES),
-           f"--logging-file {s.logging_file!r}: must be a name without folders, it lies in the run "
-           f"folder, and none of {', '.join(RUN_FILES)}")
-
-
-def _backend_rules(s: Settings) -> Iterator[tuple[bool, str]]:
-    """What only some data backends can do."""
-    yield (s.data_backend in DALI,
-           f"--data-backend {s.data_backend}: DALI has no MXNet plugin any more; take "
-           "--data-backend native, which decodes faster on the CPU")
-    yield (s.antialias and s.crop == "pad",
-           "--antialias has no meaning with --crop pad, which resizes nothing: leave one out")
-    yield (s.dct_shortcut not in (None, "never") and s.data_backend in ("opencv", "mxnet"),
-           f"--dct-shortcut {s.dct_shortcut} needs --data-backend native: leave one of them out")
-    yield (s.dct_shortcut not in (None, "never") and s.crop == "pad",
-           f"--dct-shortcut {s.dct_shortcut} has no meaning with --crop pad, which resizes "
-           "nothing: leave one of them out")
-    mxnet = s.data_backend == "mxnet"
-    for given, flag in ((s.antialias, "--antialias"), (s.crop == "pad", "--crop pad"),
-                        (s.shuffle_labels, "--shuffle-labels"),
-                        (s.on_bad_record == "skip", "--on-bad-record skip")):
-        yield (mxnet and given, f"{flag}: ImageRecordIter cannot do this; take another "
-               "--data-backend, or leave it out")
 
 
 def add_flags(parser: argparse.ArgumentParser, only: tuple[str, ...] | None = None) -> None:
