@@ -20,6 +20,8 @@ REQUIRED = [
     "gluoncv==0.10.5.post0",  # the model zoo beyond our ResNets
     "matplotlib==3.10.9",  # the curves of a run
     "tqdm>=4.66,<5",  # progress bars
+    "tabulate>=0.9,<1",  # the summaries of a run
+    "portalocker>=2.8,<5",  # one run a folder
     # What gluoncv and matplotlib pull in; the newest of these may ask for a newer NumPy.
     "pillow==11.3.0",
     "scipy==1.15.3",
@@ -30,6 +32,7 @@ REQUIRED = [
 EXTRAS = {
     "cpu": ["mxnet==1.9.1"],  # the framework, CPU build
     "gpu": ["mxnet-cu112==1.9.1"],  # the framework, CUDA 11 build: Maxwell to Ampere, and Ada
+    "tensorboard": ["tensorboardX>=2.6,<3"],  # --tensorboard: event files without TensorFlow
     "test": [
         "pytest>=8,<10",  # the test runner
         "ruff>=0.9,<1",  # the linter; tests/test_style.py runs it

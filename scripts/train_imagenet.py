@@ -9,19 +9,46 @@ from gluon_tricks import cli, config
 def main() -> None:
     parser = cli.Parser(description=__doc__.splitlines()[0])
     config.add_flags(parser)
-    parser.add_argument("--dry-run", action="store_true",
-                        help="check all settings, build the network, print the settings as JSON; "
-                        "reads no data and needs no device")
+    instead = parser.add_argument_group("in place of training").add_mutually_exclusive_group()
+    instead.add_argument("--dry-run", action="store_true",
+                         help="check all settings, build the network, print the settings as JSON; "
+                         "reads no data and needs no device")
+    instead.add_argument("--benchmark", type=cli.positive, nargs="?", const=50, metavar="UPDATES",
+                         help="measure so many updates (50 where the flag stands alone) on "
+                         "made-up data; reads no data, writes nothing")
+    instead.add_argument("--test-io", type=cli.positive, nargs="?", const=100, metavar="BATCHES",
+                         help="measure the input pipeline alone on so many batches (100) of the "
+                         "training set")
     flags = parser.parse_args()
     settings = config.from_flags(flags)
     if flags.dry_run:
-        from gluon_tricks.engine import build  # late: MXNet takes seconds to import
+        dry_run(settings)
+    elif flags.benchmark:
+        from gluon_tricks.engine.benchmark import training_speed  # late: MXNet takes seconds
 
-        settings = settings.settled_without_data()
-        build.network(settings)
-        print(settings.to_json())
-        return
+        speed = training_speed(settings, flags.benchmark)
+        print(f"{speed:.1f} samples/s, {settings.global_batch / speed * 1000:.0f} ms an update of "
+              f"{settings.global_batch}, on made-up data")
+    elif flags.test_io:
+        from gluon_tricks.engine.benchmark import input_speed
 
+        speed, backend = input_speed(settings, flags.test_io)
+        print(f"{speed:.0f} samples/s, made by {backend}")
+    else:
+        run(settings)
+
+
+def dry_run(settings: config.Settings) -> None:
+    from gluon_tricks.engine import build
+
+    settings = settings.settled_without_data()
+    build.network(settings)
+    if settings.teacher:
+        build.teacher_network(settings)
+    print(settings.to_json())
+
+
+def run(settings: config.Settings) -> None:
     from gluon_tricks.engine.train import train
 
     result = train(settings)

@@ -130,7 +130,8 @@ class ImageRecordLoader:
                 continue
             count = min(size, self._rows - start)
             labels = found.label[0].asnumpy().reshape(-1)[:count].astype(np.int32)
-            yield Batch(found.data[0].asnumpy()[:count], labels, indices[start:start + count])
+            yield Batch(found.data[0].asnumpy()[:count], labels, indices[start:start + count],
+                        step)
 
     def _indices(self) -> np.ndarray:
         """Which record each row of a pass is: (rows,) int64; -1 where shuffled."""

@@ -26,6 +26,7 @@ class Batch(NamedTuple):
     images: np.ndarray  # (batch, 3, size, size), or (batch, size, size, 3) for NHWC
     labels: np.ndarray  # (batch,) int32
     indices: np.ndarray  # (batch,) int64, which records these are
+    step: int  # which batch of the epoch this is
 
 
 class _Pending(NamedTuple):
@@ -91,8 +92,8 @@ class RecordLoader(mx.io.DataIter):
         """
         waiting: deque[_Pending] = deque()
         try:
-            for indices in self.order.batches(epoch, start_step):
-                waiting.append(self._start(indices, epoch))
+            for step, indices in enumerate(self.order.batches(epoch, start_step), start_step):
+                waiting.append(self._start(indices, epoch, step))
                 if len(waiting) > self._prefetch:
                     yield from self._finish(waiting.popleft())
             while waiting:
@@ -102,11 +103,11 @@ class RecordLoader(mx.io.DataIter):
                 for task in pending.tasks:
                     task.cancel()
 
-    def _start(self, indices: np.ndarray, epoch: int) -> _Pending:
+    def _start(self, indices: np.ndarray, epoch: int, step: int) -> _Pending:
         if self.skipped:
             indices = indices[[index not in self.skipped for index in indices.tolist()]]
         draws = self._transform.draw(SampleRng(self._seed, epoch, indices))
-        batch = Batch(self._buffer(len(indices)), self._labels[indices], indices)
+        batch = Batch(self._buffer(len(indices)), self._labels[indices], indices, step)
         job = backends.native_job(
             self.records, self._transform, draws, indices, batch.images,
             channels_last=self.layout == "NHWC", dct_shortcut=self._dct_shortcut,
@@ -145,8 +146,10 @@ class RecordLoader(mx.io.DataIter):
         batch = pending.batch
         self.skipped.update(batch.indices[damaged].tolist())
         if len(damaged) < len(batch.indices):
-            return [Batch(*(np.delete(part, damaged, axis=0) for part in batch)) if damaged
-                    else batch]
+            parts = batch[:3]
+            if damaged:
+                parts = [np.delete(part, damaged, axis=0) for part in parts]
+            return [Batch(*parts, batch.step)]
         return []
 
     def _buffer(self, rows: int) -> np.ndarray:

@@ -36,15 +36,17 @@ class TrainOrder:
     seed: int
     rank: int = 0
     world_size: int = 1
+    at_once: int = 1  # batches that make one update
 
     @property
     def global_batch(self) -> int:
+        """Samples of a step over all ranks."""
         return self.batch_size * self.world_size
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
-        return self.records // self.global_batch
+        """Batches an epoch: those of whole updates."""
+        return self.records // (self.global_batch * self.at_once) * self.at_once
 
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[np.ndarray]:
         """This rank's batches of an epoch from `start_step` on, each (batch_size,) int64."""

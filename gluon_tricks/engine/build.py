@@ -1,15 +1,17 @@
 """The parts of a run, made from its settings."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet import autograd, gluon
+from mxnet import autograd
 from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.config import Settings
@@ -21,14 +23,21 @@ from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder, TrainOrder, shuffle_labels
 from gluon_tricks.data.recipes import EvalTransform, TrainTransform
 from gluon_tricks.data.record import RecordSet
+from gluon_tricks.engine.parameters import load_parameters
 from gluon_tricks.errors import InputError
-from gluon_tricks.models.zoo import get_model
+from gluon_tricks.loss import Distillation, SoftmaxCrossEntropy
+from gluon_tricks.models.zoo import get_model, pretrained_file
+from gluon_tricks.optim import adabound, lars  # noqa: F401, they register themselves
 from gluon_tricks.optim.regularize import no_bias_decay
+from gluon_tricks.optim.update import Update
+from gluon_tricks.processor import has_bfloat16
 
 
 def device(settings: Settings) -> mx.Context:
-    """The device to train on. Raises InputError where it is not there."""
+    """The device to train on. Raises InputError where it is not there, or not with that dtype."""
     if settings.num_gpus == 0:
+        if settings.dtype == "bfloat16":
+            _use_bfloat16()
         return mx.cpu()
     if settings.num_gpus > 1:
         raise InputError(f"--num-gpus {settings.num_gpus}: this version trains on one device; "
@@ -37,6 +46,16 @@ def device(settings: Settings) -> mx.Context:
         raise InputError(f"--num-gpus {settings.num_gpus}: MXNet sees no GPU here; take "
                          "--num-gpus 0, or install mxnet-cu112 beside an NVIDIA driver")
     return mx.gpu(0)
+
+
+def _use_bfloat16() -> None:
+    """Let convolutions and dense layers of all networks built from now on compute in bfloat16."""
+    if not has_bfloat16():
+        raise InputError("--dtype bfloat16 needs a CPU that computes in it (avx512_bf16 in "
+                         "/proc/cpuinfo), which this one does not: take float32")
+    from mxnet.contrib import amp  # here alone: it changes mx.nd and mx.sym
+
+    amp.init("bfloat16")
 
 
 def network(settings: Settings) -> HybridBlock:
@@ -48,7 +67,7 @@ def network(settings: Settings) -> HybridBlock:
     options = {name: value for name, value in (("last_gamma", settings.last_gamma),
                                                ("dropout", settings.dropout)) if value}
     net = get_model(settings.model, classes=settings.num_classes, **options)
-    net.cast(settings.dtype)  # BatchNorm stays in FP32
+    net.cast(settings.array_dtype)  # BatchNorm stays in FP32
     size, want = settings.input_size, (settings.batch_size, settings.num_classes)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # where MXNet prints a failure's arguments
@@ -65,16 +84,19 @@ def network(settings: Settings) -> HybridBlock:
 
 
 def initialize(net: HybridBlock, settings: Settings, where: mx.Context) -> None:
-    """Xavier, uniform in +-sqrt(6 / (d_in + d_out)); biases 0, BatchNorm 1 and 0 (section 2.1)."""
+    """Xavier, uniform in +-sqrt(6 / (d_in + d_out)); biases 0, BatchNorm 1 and 0 (section 2.1).
+
+    GluonCV's is MSRAPrelu.
+    """
     size = settings.input_size
     # GluonCV's networks leave shapes open. Infer them: a forward pass would have oneDNN reorder
     # the weights in the background, which races with whatever reads them next.
-    net.infer_shape(mx.nd.zeros((1, 3, size, size), dtype=settings.dtype))
+    net.infer_shape(mx.nd.zeros((1, 3, size, size), dtype=settings.array_dtype))
     for name, parameter in net.collect_params().items():
         if name.endswith("weight"):  # VGG brings an initialiser of its own
             parameter.init = None
     mx.random.seed(_fold(settings.seed))
-    net.initialize(mx.init.Xavier(), ctx=where)
+    net.initialize(mx.init.MSRAPrelu() if settings.gluoncv_compat else mx.init.Xavier(), ctx=where)
     hybridize(net, settings)
 
 
@@ -101,13 +123,87 @@ def _operators(net: HybridBlock) -> list[str]:
     return [node["op"] for node in json.loads(net(mx.sym.var("data")).tojson())["nodes"]]
 
 
-def trainer(net: HybridBlock, settings: Settings) -> gluon.Trainer:
-    """NAG; weight decay on weights alone where asked."""
+def is_random(net: HybridBlock) -> bool:
+    """Whether training it draws random numbers on the device."""
+    with autograd.train_mode():
+        return any(word in operator.lower() for operator in _operators(net)
+                   for word in ("dropout", "random", "sample"))
+
+
+def optimizer(settings: Settings) -> mx.optimizer.Optimizer:
+    """The optimiser of settled settings, with FP32 master weights where weights are FP16."""
+    name = {"lars": "layerwiselars"}.get(settings.optimizer, settings.optimizer)
+    options = {"momentum": settings.momentum, "eta": settings.lars_eta,
+               "final_lr": settings.final_lr}
+    return mx.optimizer.create(
+        name, learning_rate=settings.effective_lr, wd=settings.wd,
+        multi_precision=settings.dtype == "float16",
+        **{option: value for option, value in options.items() if value is not None})
+
+
+def update(net: HybridBlock, settings: Settings) -> Update:
+    """What updates the network's parameters; weight decay on weights alone where asked."""
+    parameters = net.collect_params()
     if settings.no_wd:
-        no_bias_decay(net.collect_params())
-    options = {"learning_rate": settings.lr, "momentum": settings.momentum, "wd": settings.wd,
-               "multi_precision": settings.dtype == "float16"}
-    return gluon.Trainer(net.collect_params(), "nag", options, kvstore=None)
+        no_bias_decay(parameters)
+    if settings.accumulate > 1:
+        for parameter in parameters.values():
+            if parameter.grad_req != "null":
+                parameter.grad_req = "add"
+        parameters.zero_grad()
+    return Update(net._collect_params_with_prefix(), optimizer(settings))
+
+
+def statistics_gradients(net: HybridBlock) -> dict[str, mx.nd.NDArray]:
+    """Of each running statistic, by structural name, the gradient of beta beside it."""
+    parameters = net._collect_params_with_prefix()
+    return {name: parameters[f"{block}.beta"].grad() for name in parameters
+            for block, _, last in [name.rpartition(".")]
+            if last in ("running_mean", "running_var")
+            and parameters[f"{block}.beta"].grad_req != "null"}
+
+
+def loss(settings: Settings) -> HybridBlock:
+    """The training loss of settled settings."""
+    hard = SoftmaxCrossEntropy(settings.num_classes, dense=True) if settings.mixup else \
+        SoftmaxCrossEntropy(settings.num_classes, settings.label_smoothing,
+                            uniform=settings.gluoncv_compat)
+    if settings.teacher is None:
+        return hard
+    return Distillation(hard, settings.temperature, settings.hard_weight)
+
+
+def teacher(settings: Settings, where: mx.Context) -> HybridBlock | None:
+    """The teacher with its parameters, ready to predict; None where the settings name none.
+
+    Raises InputError where its parameters cannot be had or are of another number of classes.
+    """
+    if settings.teacher is None:
+        return None
+    given = settings.teacher_params
+    net = teacher_network(settings)
+    with _speaking_of_the_teacher():
+        load_parameters(net, Path(given).expanduser() if given else
+                        pretrained_file(settings.teacher), where)
+    net.collect_params().setattr("grad_req", "null")
+    hybridize(net, settings)
+    return net
+
+
+def teacher_network(settings: Settings) -> HybridBlock:
+    """The teacher without parameters. Raises InputError as `network` does."""
+    with _speaking_of_the_teacher():
+        return network(dataclasses.replace(settings, model=settings.teacher, last_gamma=False,
+                                           dropout=0.0))
+
+
+@contextlib.contextmanager
+def _speaking_of_the_teacher() -> Iterator[None]:
+    """Let errors name the teacher's flag, not the flag of the network that is trained."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"the teacher: {str(error).replace('--model', '--teacher')}") from error
 
 
 Loader = RecordLoader | ImageRecordLoader
@@ -115,7 +211,8 @@ Loader = RecordLoader | ImageRecordLoader
 
 def train_loader(settings: Settings, records: RecordSet, skipped: Iterable[int] = ()) -> Loader:
     """Shuffled, augmented batches; of settled settings. `skipped` names damaged records."""
-    order = TrainOrder(len(records), settings.batch_size, settings.seed)
+    order = TrainOrder(len(records), settings.batch_size, settings.seed,
+                       at_once=settings.accumulate)
     if settings.data_backend == "mxnet":
         return ImageRecordLoader.train(
             records, order, size=settings.input_size, seed=settings.seed,
@@ -172,7 +269,7 @@ def loading(settings: Settings, *, training: bool) -> dict[str, Any]:
     wanted = settings.dct_shortcut or ("never" if settings.data_backend == "opencv" else "train")
     return {"workers": _workers(settings), "backend": settings.data_backend,
             "dct_shortcut": wanted == "always" or (training and wanted == "train"),
-            "skip_damaged": settings.on_bad_record == "skip", "dtype": settings.dtype}
+            "skip_damaged": settings.on_bad_record == "skip", "dtype": settings.array_dtype}
 
 
 def damaged_records(settings: Settings, records: RecordSet) -> list[int]:

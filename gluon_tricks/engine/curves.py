@@ -9,26 +9,26 @@ from matplotlib.ticker import MaxNLocator
 
 
 def read_log(path: Path) -> tuple[list[dict], list[dict]]:
-    """The lines of kind "step" and of kind "epoch"."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    """The lines of kind "step" and of kind "epoch"; a last one that is not whole is left out."""
+    lines = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
     return ([line for line in lines if line["kind"] == "step"],
             [line for line in lines if line["kind"] == "epoch"])
 
 
-def draw_curves(log: Path, picture: Path, smoothed: bool = False) -> None:
+def draw_curves(log: Path, picture: Path, per_epoch: int,
+                training: str = "training") -> None:
     """Training points stand at the end of their epoch; learning rate and speed also in between.
 
-    smoothed: training's loss is against smoothed labels, validation's never is.
+    per_epoch: updates. training: what training's loss is called, for it may be against smoothed or
+    mixed labels or a teacher, and validation's never is.
     """
     steps, epochs = read_log(log)
     ends = [line["epoch"] + 1 for line in epochs]
-    per_epoch = (epochs[0]["update"] + 1) if epochs else 1
     every = sorted(steps + epochs, key=lambda line: line["update"])
     passed = [(line["update"] + 1) / per_epoch for line in every]
 
     figure = Figure(figsize=(10, 7), layout="constrained")
     (loss, accuracy), (lr, speed) = figure.subplots(2, 2)
-    training = "training, smoothed labels" if smoothed else "training"
     _lines(loss, "loss", ends, {training: [line["train_loss"] for line in epochs],
                                 "validation": [line["val_loss"] for line in epochs]})
     _lines(accuracy, "accuracy, %", ends,
@@ -38,6 +38,10 @@ def draw_curves(log: Path, picture: Path, smoothed: bool = False) -> None:
     _lines(lr, "learning rate", passed, {"": [line["lr"] for line in every]})
     _lines(speed, "training samples/s", passed,
            {"": [line["samples_per_second"] for line in every]})
+    waiting = speed.twinx()
+    waiting.plot(passed, [100 * line["data_wait"] for line in every], "C1", linewidth=0.8)
+    waiting.set_ylabel("% of the time waiting for data", color="C1")
+    waiting.set_ylim(0, 100)
     lr.set_ylim(bottom=0)
     speed.set_ylim(bottom=0)
     figure.suptitle(log.parent.name)

@@ -4,6 +4,7 @@ import ctypes
 import dataclasses
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import mxnet as mx
@@ -14,18 +15,19 @@ from gluon_tricks.config import Settings
 from gluon_tricks.data.classes import check_same_classes, read_classes
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine import build
-from gluon_tricks.engine.checkpoint import classes_of, load_parameters, read_parameters
 from gluon_tricks.engine.inflight import InFlight
 from gluon_tricks.engine.metrics import Scores, Tally
+from gluon_tricks.engine.parameters import classes_of, load_parameters, read_parameters
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.loss import SoftmaxCrossEntropy
 
 
 def evaluate(network: HybridBlock, loader: build.Loader, *, classes: int, device: mx.Context,
-             dtype: str = "float32") -> Scores:
+             dtype: str = "float32", between: Callable[[], None] = lambda: None) -> Scores:
     """Scores over all records of `loader` but those it skips as damaged.
 
-    The loss is the plain cross-entropy. Raises RunFault where the count of samples is not that of
+    The loss is the plain cross-entropy. `between` is called between batches; what it raises ends
+    the evaluation. Raises RunFault where the count of samples is not that of
     the records.
     """
     loss = SoftmaxCrossEntropy(classes)
@@ -35,6 +37,7 @@ def evaluate(network: HybridBlock, loader: build.Loader, *, classes: int, device
         logits = network(mx.nd.array(batch.images, ctx=device, dtype=dtype))
         tally.update(loss(logits, labels), logits, labels)
         in_flight.add(logits)
+        between()
     if len(loader.skipped) == loader.order.records:
         raise build.nothing_left(loader)
     scores = tally.scores()

@@ -1,5 +1,6 @@
 """Top-1, top-5 and loss, summed on the device so that no step waits for it."""
 
+import math
 from typing import NamedTuple
 
 import mxnet as mx
@@ -17,47 +18,111 @@ class Scores(NamedTuple):
     correct5: int
 
 
-class _Sums(HybridBlock):
-    """Of a batch: summed loss, top-1 hits, top-5 hits, as (3,) float64.
+class Sums(NamedTuple):
+    """What a tally has summed; its JSON form gives back every bit."""
+
+    count: int = 0
+    loss: float = 0.0
+    hits1: float = 0.0
+    hits5: float = 0.0
+
+
+def mean_scores(sums: Sums) -> Scores:
+    """Raises ValueError where nothing was summed."""
+    count, loss, hits1, hits5 = sums
+    if not count:
+        raise ValueError("no batch was counted")
+    return Scores(count, loss / count, hits1 / count, hits5 / count, int(hits1), int(hits5))
+
+
+def _hits(F, logits, labels):
+    """Whether each label is the first, and among the first five: (batch,) each.
 
     A label's rank is the number of classes with a higher logit, or an equal one and a lower
     number, which is where argsort would put it: a network that says the same of every class
     scores one class's share. Logits that are not finite are never a hit.
     """
+    labels = F.expand_dims(F.cast(labels, "float32"), axis=1)
+    own = F.pick(logits, F.squeeze(labels, axis=1), axis=1, keepdims=True)
+    higher = F.broadcast_greater(logits, own)
+    before = F.broadcast_lesser(F.contrib.arange_like(logits, axis=1).reshape((1, -1)), labels)
+    rank = F.sum(higher + F.broadcast_equal(logits, own) * before, axis=1)
+    total = F.sum(logits, axis=1)
+    finite = (total - total) == 0
+    return (rank < 1) * finite, (rank < 5) * finite
 
-    def hybrid_forward(self, F, loss, logits, labels):
+
+class _Sums(HybridBlock):
+    """Of a batch: summed loss, top-1 hits, top-5 hits, as (3,) float64.
+
+    With a second label of each sample and the first one's share, hits are weighted:
+    lam * hit(label) + (1 - lam) * hit(other).
+    """
+
+    def hybrid_forward(self, F, loss, logits, labels, others=None, lam=None):
         logits = F.cast(logits, "float32")
-        labels = F.expand_dims(F.cast(labels, "float32"), axis=1)
-        own = F.pick(logits, F.squeeze(labels, axis=1), axis=1, keepdims=True)
-        higher = F.broadcast_greater(logits, own)
-        before = F.broadcast_lesser(F.contrib.arange_like(logits, axis=1).reshape((1, -1)), labels)
-        rank = F.sum(higher + F.broadcast_equal(logits, own) * before, axis=1)
-        total = F.sum(logits, axis=1)
-        finite = (total - total) == 0
-        sums = [F.cast(values, "float64").sum()
-                for values in (loss, (rank < 1) * finite, (rank < 5) * finite)]
+        hits = _hits(F, logits, labels)
+        if others is not None:
+            hits = [lam * own + (1 - lam) * other
+                    for own, other in zip(hits, _hits(F, logits, others), strict=True)]
+        sums = [F.cast(values, "float64").sum() for values in (loss, *hits)]
         return F.stack(*sums).reshape((-1,))
 
 
 class Tally:
-    """Scores of all batches since it was made."""
+    """Scores of all batches since it was made, and of those before, which `start` summed."""
 
-    def __init__(self):
-        self._sums = _Sums()
-        self._sums.hybridize()
+    def __init__(self, start: Sums | None = None):
+        self._plain, self._mixed = _Sums(), _Sums()
+        self._plain.hybridize()
+        self._mixed.hybridize()
+        start = start or Sums()
+        self._count = start.count
         self._total: mx.nd.NDArray | None = None
-        self._count = 0
+        self._start = start
+        self._first_bad: mx.nd.NDArray | None = None
 
-    def update(self, loss: mx.nd.NDArray, logits: mx.nd.NDArray, labels: mx.nd.NDArray) -> None:
-        """Add a batch: loss (batch,), logits (batch, classes), labels (batch,). Does not wait."""
-        sums = self._sums(loss, logits, labels)
-        self._total = sums if self._total is None else self._total + sums
+    def update(self, loss: mx.nd.NDArray, logits: mx.nd.NDArray, labels: mx.nd.NDArray,
+               others: mx.nd.NDArray | None = None, lam: mx.nd.NDArray | None = None, *,
+               number: int = 0) -> None:
+        """Add a batch: loss (batch,), logits (batch, classes), labels (batch,). Does not wait.
+
+        `others` (batch,) and `lam` (batch,) are the second labels of mixed samples and the share
+        of the first. `number` is the update's, for `first_bad`.
+        """
+        sums = self._plain(loss, logits, labels) if others is None else \
+            self._mixed(loss, logits, labels, others, lam)
+        if self._total is None:
+            self._total = mx.nd.array(self._start[1:], ctx=sums.context, dtype="float64")
+            self._first_bad = mx.nd.full((1,), math.inf, ctx=sums.context, dtype="float64")
+        self._total = self._total + sums
+        own = sums[0:1]
+        # 0 for a finite loss, none for another, which no comparison is true of.
+        bad = mx.nd.where((own - own) == 0, mx.nd.full((1,), math.inf, ctx=own.context,
+                                                       dtype="float64"),
+                          mx.nd.full((1,), number, ctx=own.context, dtype="float64"))
+        self._first_bad = mx.nd.minimum(self._first_bad, bad)
         self._count += len(labels)
+
+    def mark(self) -> tuple:
+        """What `rewind` takes to forget all that comes after. Does not wait."""
+        return self._count, self._total, self._first_bad
+
+    def rewind(self, mark: tuple) -> None:
+        """Be as when `mark` was taken. Does not wait."""
+        self._count, self._total, self._first_bad = mark
+
+    def sums(self) -> Sums:
+        """Waits for the device."""
+        if self._total is None:
+            return self._start
+        return Sums(self._count, *self._total.asnumpy().tolist())
+
+    def first_bad(self) -> int | None:
+        """The first update whose loss was not finite, None where all were. Waits."""
+        found = math.inf if self._first_bad is None else float(self._first_bad.asscalar())
+        return None if math.isinf(found) else int(found)
 
     def scores(self) -> Scores:
         """Waits for the device. Raises ValueError where there was no batch."""
-        if self._total is None:
-            raise ValueError("no batch was counted")
-        loss, top1, top5 = self._total.asnumpy().tolist()
-        return Scores(self._count, loss / self._count, top1 / self._count, top5 / self._count,
-                      int(top1), int(top5))
+        return mean_scores(self.sums())

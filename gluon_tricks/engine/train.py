@@ -1,48 +1,26 @@
 """The training loop."""
 
-import dataclasses
-import math
+import contextlib
 import time
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import mxnet as mx
-import numpy as np
-from mxnet import autograd, gluon
-from mxnet.gluon.block import HybridBlock
 from tqdm import tqdm
 
 from gluon_tricks.config import Settings
-from gluon_tricks.data.classes import check_same_classes, write_classes
 from gluon_tricks.data.loader import Batch
-from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine import build
-from gluon_tricks.engine.checkpoint import save_parameters
+from gluon_tricks.engine.early_stopping import stalled
 from gluon_tricks.engine.evaluate import evaluate
 from gluon_tricks.engine.inflight import InFlight
-from gluon_tricks.engine.metrics import Scores, Tally
-from gluon_tricks.engine.runlog import RunLog, new_run_folder
-from gluon_tricks.errors import RunFault
-from gluon_tricks.loss import SoftmaxCrossEntropy
-from gluon_tricks.optim.schedule import lr_at
-
-
-@dataclass(frozen=True)
-class Run:
-    """All that a run's steps need."""
-
-    settings: Settings
-    device: mx.Context
-    network: HybridBlock
-    loss: HybridBlock
-    trainer: gluon.Trainer
-    train_data: build.Loader
-    val_data: build.Loader
-    log: RunLog
-
-    def lr(self, update: int) -> float:
-        return lr_at(update, **self.settings.schedule())
+from gluon_tricks.engine.metrics import Scores, Sums, Tally, mean_scores
+from gluon_tricks.engine.run import Run
+from gluon_tricks.engine.start import start
+from gluon_tricks.engine.step import Step
+from gluon_tricks.engine.stopping import StopWanted
+from gluon_tricks.engine.summary import conclude, report_skipped
 
 
 @dataclass(frozen=True)
@@ -56,140 +34,98 @@ class Result:
 
 
 def train(settings: Settings) -> Result:
-    """Train as the settings say, into a new run folder.
+    """Train as the settings say, into a new run folder, or go on in an old one.
 
-    Raises InputError for what the settings or the data cannot do, before anything is written.
+    Raises InputError for what the settings or the data cannot do, before anything is written, and
+    Stopped after a signal, when the run is saved.
     """
     with ExitStack() as stack:
-        device = build.device(settings)
-        train_set = stack.enter_context(RecordSet(*settings.rec_paths("train")))
-        val_set = stack.enter_context(RecordSet(*settings.rec_paths("val")))
-        settings = settings.settled(len(train_set), train_set.class_count())
-        classes = train_set.class_names()
-        check_same_classes(val_set.path, val_set.class_names(), classes)
-        network = build.network(settings)
-        val_data = stack.enter_context(build.eval_loader(
-            settings, val_set, build.damaged_records(settings, val_set)))
-        train_data = stack.enter_context(build.train_loader(
-            settings, train_set, build.damaged_records(settings, train_set)))
-        settings = dataclasses.replace(
-            settings, data_backend=train_data.backend, dct_shortcut=settings.dct_shortcut or (
-                "train" if train_data.backend == "native" and settings.crop == "resized"
-                else "never"))
-        for data in (val_data, train_data):  # what the first pictures show, before a file is made
-            with closing(data.epoch()) as batches:
-                if next(batches, None) is None:
-                    raise build.nothing_left(data)
-        build.initialize(network, settings, device)
-        log = stack.enter_context(
-            RunLog(new_run_folder(settings.save_dir, settings.model), settings))
-        run = Run(settings, device, network,
-                  SoftmaxCrossEntropy(settings.num_classes, settings.label_smoothing),
-                  build.trainer(network, settings), train_data, val_data, log)
-        if classes:  # for whoever evaluates the parameters
-            write_classes(log.folder / "classes.json", classes)
-        announce(run, train_set, val_set)
-        return train_epochs(run)
-
-
-def announce(run: Run, train_set: RecordSet, val_set: RecordSet) -> None:
-    """The first lines of the log."""
-    settings, log = run.settings, run.log
-    log.info(f"{train_set.path}: {len(train_set)} records, {settings.num_classes} classes; "
-             f"{val_set.path}: {len(val_set)} records")
-    log.info(f"data backend: {run.train_data.backend}" + (
-        f" ({run.train_data.backend_note})" if run.train_data.backend_note else ""))
-    report_skipped(run)
-    log.info(f"{settings.model} on {run.device}, {settings.dtype}: {settings.num_epochs} epochs of "
-             f"{settings.steps_per_epoch} updates of {settings.global_batch} samples, "
-             f"lr {settings.lr:g}, {settings.lr_mode}; run folder {log.folder}")
-    if settings.mode == "symbolic":
-        log.info("--mode symbolic: Gluon has no such mode, the run is hybrid")
-    if settings.mode != "imperative" and not run.network._active:
-        log.info(f"{settings.model} has another graph in training than in prediction: the run is "
-                 "imperative")
-
-
-def report_skipped(run: Run, known: int = 0) -> int:
-    """Log which damaged records are left out, where they are more than `known`; how many."""
-    count = len(run.train_data.skipped) + len(run.val_data.skipped)
-    if count > known:
-        for line in filter(None, map(build.skipped_line, (run.train_data, run.val_data))):
-            run.log.info(line)
-    return count
+        return train_epochs(start(settings, stack))
 
 
 def train_epochs(run: Run) -> Result:
-    """Train and validate epoch by epoch; keep the last and the best parameters."""
-    best_epoch, best = -1, None
-    skipped = len(run.train_data.skipped) + len(run.val_data.skipped)
-    for epoch in range(run.settings.num_epochs):
-        started = time.monotonic()
-        trained = train_epoch(run, epoch)
-        seconds = time.monotonic() - started
-        last_update = (epoch + 1) * run.train_data.order.steps - 1
-        validated = evaluate(run.network, run.val_data, classes=run.settings.num_classes,
-                             device=run.device, dtype=run.settings.dtype)
-        finite(validated, run, last_update)
+    """Train and validate epoch by epoch; a checkpoint after each."""
+    progress, settings = run.progress, run.settings
+    skipped = report_skipped(run, len(run.train_data.skipped) + len(run.val_data.skipped))
+    while progress.epoch < settings.num_epochs and not stalled(
+            progress.epoch - 1, progress.best_epoch, settings.early_stop_patience):
+        train_epoch(run)
+        with contextlib.suppress(StopWanted):  # then the checkpoint stands before validation
+            validate(run)
         skipped = report_skipped(run, skipped)
-        save_parameters(run.network, run.log.folder / "last.params")
-        if best is None or validated.top1 > best.top1:
-            best_epoch, best = epoch, validated
-            save_parameters(run.network, run.log.folder / "best.params")
-        run.log.epoch(epoch=epoch, update=last_update, lr=run.lr(last_update), seconds=seconds,
-                      trained=trained, validated=validated)
-    run.log.end(best_epoch=best_epoch, best=best, last=validated)
-    return Result(run.log.folder, best_epoch, best, validated)
+        run.saver.save(run)
+    conclude(run)
+    run.log.end(update=run.updates_done - 1, best_epoch=progress.best_epoch, best=progress.best,
+                last=progress.last)
+    run.saver.end(run)
+    return Result(run.log.folder, progress.best_epoch, progress.best, progress.last)
 
 
-def train_epoch(run: Run, epoch: int) -> Scores:
-    """One pass over the training set."""
-    steps = run.train_data.order.steps
-    tally, in_flight = Tally(), InFlight()
-    update = None
-    run.log.start_epoch()
-    with tqdm(total=steps, desc=f"epoch {epoch + 1}/{run.settings.num_epochs}", unit="batch",
-              disable=None, leave=False) as bar:
-        for step, batch in enumerate(run.train_data.epoch(epoch)):
-            update = epoch * steps + step
-            in_flight.add(train_step(run, update, batch, tally))
-            if (step + 1) % run.settings.log_interval == 0:
-                scores = finite(tally.scores(), run, update)
-                run.log.step(epoch=epoch, step=step, update=update, lr=run.lr(update),
-                             scores=scores)
-                bar.set_postfix(loss=f"{scores.loss:.3f}", top1=f"{scores.top1:.1%}")
-            bar.update()
-    if update is None:
-        raise build.nothing_left(run.train_data)
-    return finite(tally.scores(), run, update)
+def train_epoch(run: Run) -> None:
+    """What is left of a pass over the training set."""
+    settings, progress = run.settings, run.progress
+    tally, in_flight = Tally(progress.trained), InFlight()
+    step = Step(run, tally)
+    started = time.monotonic() - progress.seconds
+    run.log.start_epoch(progress)
+    with tqdm(total=run.steps, initial=progress.step, unit="batch", disable=None, leave=False,
+              desc=f"epoch {progress.epoch + 1}/{settings.num_epochs}") as bar:
+        for batch in timed(run, run.train_data.epoch(progress.epoch, progress.step)):
+            in_flight.add(step.take(batch))
+            bar.update(progress.step - bar.n)
+            if step.samples:  # which wait for the other batches of their update
+                continue
+            if progress.step // settings.accumulate % settings.log_interval == 0:
+                log_step(run, run.saver.finite(run, tally), bar)
+            if run.saver.due(run):
+                progress.trained = run.saver.finite(run, tally)
+                progress.seconds = time.monotonic() - started
+                run.saver.save(run)
+    step.finish()
+    progress.step, progress.trained = run.steps, run.saver.finite(run, tally)
+    progress.seconds = time.monotonic() - started
+    if not progress.trained.count:
+        raise run.saver.diverged(run, "no update of the epoch had finite gradients") \
+            if progress.bad_updates else build.nothing_left(run.train_data)
 
 
-def train_step(run: Run, update: int, batch: Batch, tally: Tally) -> mx.nd.NDArray:
-    """One update of the parameters; the samples' losses, which the device may yet compute."""
-    mx.random.seed(update_seed(run.settings.seed, update), ctx=run.device)  # dropout's masks
-    images = mx.nd.array(batch.images, ctx=run.device, dtype=run.settings.dtype)
-    labels = mx.nd.array(batch.labels, ctx=run.device, dtype="int32")
-    with autograd.record():
-        logits = run.network(images)
-        loss = run.loss(logits, labels)
-    loss.backward()
-    run.trainer.set_learning_rate(run.lr(update))
-    run.trainer.step(len(batch.labels))
-    tally.update(loss, logits, labels)
-    return loss
+def log_step(run: Run, sums: Sums, bar: tqdm) -> None:
+    """The scores of the epoch so far, unless all its updates were left out.
+
+    The parameters are looked at, too: on the CPU Activation takes what is no number for 0, so that
+    some networks' loss stays finite when they are lost.
+    """
+    run.saver.check_finite(run)
+    if sums.count:
+        update, scores = run.updates_done - 1, mean_scores(sums)
+        run.log.step(run.progress, update=update, lr=run.lr(update), scores=scores)
+        bar.set_postfix(loss=f"{scores.loss:.3f}", top1=f"{scores.top1:.1%}")
 
 
-def update_seed(seed: int, update: int) -> int:
-    """MXNet's seed of one update, 31 bits: its generator's state cannot be saved, so seed anew."""
-    return int(np.random.SeedSequence([seed, update]).generate_state(1)[0]) >> 1
+def timed(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches; how long they were waited for is added up."""
+    while True:
+        asked = time.monotonic()
+        batch = next(batches, None)
+        run.progress.waited += time.monotonic() - asked
+        if batch is None:
+            return
+        yield batch
 
 
-def finite(scores: Scores, run: Run, update: int) -> Scores:
-    """Raise RunFault where the loss is not finite any more."""
-    if not math.isfinite(scores.loss):
-        last = run.log.folder / "last.params"
-        raise RunFault(f"the loss is {scores.loss} at update {update}, lr {run.lr(update):g}: "
-                       "lower --lr or lengthen --warmup-epochs; " + (
-                           f"the last good parameters are {last}" if last.exists()
-                           else "no epoch was finished"))
-    return scores
+def validate(run: Run) -> None:
+    """Score the epoch's weights, or their average, keep them, and go on to the next epoch."""
+    progress, folder = run.progress, run.log.folder
+    with run.weights_to_keep():
+        scores = evaluate(run.network, run.val_data, classes=run.settings.num_classes,
+                          device=run.device, dtype=run.settings.array_dtype,
+                          between=run.stop.check)
+        run.saver.check_finite(run, scores.loss)
+        run.saver.keep_parameters(run, folder / "last.params")
+        progress.last = scores
+        if progress.best is None or scores.top1 > progress.best.top1:
+            progress.best_epoch, progress.best = progress.epoch, scores
+            run.saver.keep_parameters(run, folder / "best.params")
+    update = run.updates_done - 1
+    run.log.epoch(progress, update=update, lr=run.lr(update), validated=scores)
+    progress.next_epoch()

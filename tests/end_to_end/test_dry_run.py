@@ -32,7 +32,8 @@ def test_the_papers_baseline_on_eight_gpus_in_fp16(dry_run):
             "no_wd": False, "warmup_epochs": 0, "rgb_mean": [123.68, 116.779, 103.939],
             "rgb_std": [58.393, 57.12, 57.375], "mode": "hybrid", "crop_ratio": 0.875}
     assert {name: got[name] for name in want} == want
-    assert got["derived"] == {"global_batch": 256, "steps_per_epoch": 5004, "updates": 600480}
+    assert got["derived"] == {"global_batch": 256, "lr": 0.1, "steps_per_epoch": 5004,
+                              "updates": 600480}
 
 
 def test_a_published_command_and_no_trace_of_it(tmp_path):
@@ -65,6 +66,7 @@ def test_a_published_command_and_no_trace_of_it(tmp_path):
     (("--model", "mobilenet1.0", "--last-gamma"), ["mobilenet1.0", "--last-gamma"]),
     (("--model", "inceptionv3", "--input-size", "64"), ["inceptionv3", "--input-size"]),
     (("--model", "ssd_300_resnet34_v1b_voc"), ["ssd_300_resnet34_v1b_voc"]),
+    (("--model", "resnet18_v1", "--teacher", "resnet18_v1x"), ["teacher", "'resnet18_v1x'"]),
     (("--model", "resnet18_v1", "--num-epochs", "0"), ["--num-epochs 0"]),
     (("--model", "resnet18_v1", "--lr", "x"), ["--lr"]),
     ((), ["--model"])], ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")

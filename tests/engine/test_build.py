@@ -98,19 +98,52 @@ def test_what_is_no_classifier_is_refused_without_a_download(model, offline, tmp
     assert not list(tmp_path.iterdir())
 
 
+def wrong_types(net, chosen):
+    """What is of another type than FP16's recipe says, by what MXNet infers over the whole graph
+    and by what the parameters will be."""
+    graph = net(mx.sym.var("data"))
+    types, _, statistics = graph.infer_type(data=np.float16)
+    found = dict(zip(graph.list_arguments(), types, strict=True))
+    want = {name: np.float32 if name.endswith(("gamma", "beta")) else np.float16 for name in found}
+    loss = build.loss(chosen)(graph, mx.sym.var("label"))
+    _, (of_loss,), _ = loss.infer_type(data=np.float16, label=np.int32)
+    made = {name: np.dtype(parameter.dtype) for name, parameter in net.collect_params().items()}
+    return ([name for name in found if found[name] != want[name]
+             or made.get(name, want[name]) != want[name]]
+            + ["statistics" for found in statistics if found != np.float32]
+            + ["loss"] * (of_loss != np.float32))
+
+
 @pytest.mark.slow
-def test_every_name_of_the_zoo_is_built_or_refused_in_one_line(offline):
-    crashed = {}
+def test_every_name_of_the_zoo_is_built_in_fp16_or_refused_in_one_line(offline):
+    """No CPU runs FP16, but types are inferred without running anything."""
+    crashed, right = {}, 0
     for name in model_names():
+        chosen = settings(model=name, input_size=32 if "cifar" in name else 299, dtype="float16",
+                          num_gpus=1, label_smoothing=0.1)
         try:
-            build.network(settings(model=name, input_size=32 if "cifar" in name else 299))
+            wrong = wrong_types(build.network(chosen), chosen)
+            right += not wrong
+            if wrong:
+                crashed[name] = wrong
         except InputError as error:
             if "\n" in str(error):
                 crashed[name] = error
         except Exception as error:  # collected, so that one does not hide the others
             crashed[name] = error
     assert crashed == {}
+    assert right > 90
     assert offline == []
+
+
+def test_a_type_that_is_not_of_the_recipe_is_found():
+    chosen = settings(dtype="float16", num_gpus=1)
+    net = build.network(chosen)
+    assert wrong_types(net, chosen) == []
+    net.layer1[0].conv1.weight.cast("float32")
+    net.layer1[0].bn1.gamma.cast("float16")
+    assert wrong_types(net, chosen) == [net.layer1[0].conv1.weight.name,
+                                        net.layer1[0].bn1.gamma.name]
 
 
 @pytest.fixture(scope="module")
@@ -179,37 +212,53 @@ def test_gluoncvs_networks_are_initialised_by_xavier_too():
             assert np.abs(value).max() == pytest.approx(np.sqrt(6 / fans), rel=0.05), name
 
 
-def zero_gradient_step(**changes):
-    """What moved (structural names) in one step of the run's trainer under a zero gradient."""
+def zero_gradient_update(**changes):
+    """What moved (structural names) in one update of the run under a zero gradient."""
     net, chosen = ready(model="cifar_resnet20_v1", wd=0.1, **changes)
     for name, parameter in net._collect_params_with_prefix().items():
         if not name.endswith(("weight", "running_var", "running_mean")):
             parameter.set_data(mx.nd.full(parameter.shape, 0.5))
     before = values(net)
-    trainer = build.trainer(net, chosen)
+    update = build.update(net, chosen)
     with autograd.record():
         out = net(mx.nd.ones((2, 3, 32, 32))) * 0
     out.backward()
-    trainer.step(2)
-    return trainer.optimizer, {name for name, value in values(net).items()
-                               if (value != before[name]).any() and "running" not in name}, net
+    update.apply(0, chosen.lr, 1 / 2)
+    return {name for name, value in values(net).items()
+            if (value != before[name]).any() and "running" not in name}, net
 
 
-def test_the_trainer_spares_biases_and_batch_norm_only_where_asked():
-    _, moved, net = zero_gradient_step(no_wd=True)
+def test_the_update_spares_biases_and_batch_norm_only_where_asked():
+    moved, net = zero_gradient_update(no_wd=True)
     names = {name for name in net._collect_params_with_prefix() if "running" not in name}
     assert moved == {name for name in names if name.endswith("weight")}
-    _, moved, _ = zero_gradient_step(no_wd=False)
+    moved, _ = zero_gradient_update(no_wd=False)
     assert moved == names
 
 
-def test_the_trainer_is_nag_with_the_settings_values():
-    optimizer, _, _ = zero_gradient_step(lr=0.3, momentum=0.7)
+def test_the_optimiser_is_nag_with_the_settings_values():
+    optimizer = build.optimizer(settings(lr=0.3, momentum=0.7, wd=0.1))
     assert type(optimizer) is mx.optimizer.NAG
     assert (optimizer.learning_rate, optimizer.momentum, optimizer.wd) == (0.3, 0.7, 0.1)
     assert not optimizer.multi_precision
-    net, half = ready(dtype="float16", num_gpus=1)
-    assert build.trainer(net, half).optimizer.multi_precision
+    assert build.optimizer(settings(dtype="float16", num_gpus=1)).multi_precision
+
+
+def test_bfloat16_is_refused_where_the_processor_has_none(monkeypatch):
+    monkeypatch.setattr(build, "has_bfloat16", lambda: False)
+    with pytest.raises(InputError, match="--dtype bfloat16 needs a CPU that computes in it"):
+        build.device(settings(dtype="bfloat16"))
+
+
+def test_gluoncv_compat_initialises_as_gluoncv_s_script():
+    """MSRAPrelu: normal, variance 2 / ((1 + 0.25^2) (fans' mean))."""
+    net, _ = ready(model="resnet50_v1d", gluoncv_compat=True)
+    for name, value in values(net).items():
+        if name.endswith("weight") and value.size > 10_000:
+            area = value[0, 0].size if value.ndim == 4 else 1
+            fan = (value.shape[0] + value.shape[1]) * area / 2
+            assert value.var() == pytest.approx(2 / 1.0625 / fan, rel=0.1), name
+            assert np.abs(value).max() > 3 * value.std(), name  # no uniform distribution
 
 
 def pack(folder, jpeg, labels):

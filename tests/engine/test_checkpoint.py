@@ -1,249 +1,335 @@
-"""Parameter files: whole or not at all, and refused in one line where they do not fit."""
+"""Checkpoints: whole or not there, checked before anything in them is used, nothing ever run."""
 
+import hashlib
+import json
 import os
-import subprocess
-import sys
+import pickle
+import shutil
 from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 import pytest
-from gluoncv import model_zoo
-from mxnet.gluon import nn
 
-import gluon_tricks
-from gluon_tricks.engine.checkpoint import (
-    classes_of,
-    load_parameters,
-    read_parameters,
-    save_parameters,
-)
+from gluon_tricks.engine import checkpoint
+from gluon_tricks.engine.checkpoint import Checkpoint, newest, read, save
 from gluon_tricks.errors import InputError
-from gluon_tricks.models.zoo import get_model
 
-ROOT = Path(gluon_tricks.__file__).parent.parent
-
-
-def small(outputs=3, hidden=5, initialize=True):
-    net = nn.HybridSequential()
-    net.add(nn.Dense(hidden, in_units=4), nn.BatchNorm(in_channels=hidden),
-            nn.Dense(outputs, in_units=hidden))
-    if initialize:
-        net.initialize(mx.init.Normal(1))
-    return net
+STATE = {"progress": {"epoch": 1, "seconds": 0.1 + 0.2}, "settings": {"model": "a", "lr": 1e-7},
+         "logs": {"log.jsonl": 12}, "versions": {"mxnet": "1.9.1"}}
+FILES = ["model.params", "optimizer.params", "average.params", "state.json"]
 
 
-def arrays(net):
-    return {name: parameter.data().asnumpy()
-            for name, parameter in net._collect_params_with_prefix().items()}
+def content(seed=0, empty=()):
+    rng = np.random.default_rng(seed)
+
+    def array(dtype, *shape):
+        bits = rng.integers(0, 256, (*shape, np.dtype(dtype).itemsize), np.uint8)
+        return mx.nd.array(bits.view(dtype)[..., 0], dtype=dtype)
+    arrays = {"model": {"conv.weight": array("float16", 4, 3, 3), "bn.beta": array("float32", 4)},
+              "optimizer": {"conv.weight:0": array("float32", 4, 3, 3)},
+              "average": {"conv.weight": array("float32", 4, 3, 3)}}
+    return Checkpoint({name: {} if name in empty else arrays[name] for name in arrays}, STATE)
 
 
-def assert_same(got, want):
-    got, want = arrays(got), arrays(want)
-    assert got.keys() == want.keys()
-    for name in want:
-        np.testing.assert_array_equal(got[name], want[name], name)
+def bits(found):
+    return {(name, key): (array.dtype, array.shape, array.asnumpy().tobytes())
+            for name, arrays in found.arrays.items() for key, array in arrays.items()}
 
 
-@pytest.fixture
-def file(tmp_path):
-    return tmp_path / "net.params"
+def names(folder):
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
 
-def refusal(path, net=None):
+def seal(path):
+    """Write the SHA256SUMS that fits what lies there, as `sha256sum *` would."""
+    files = sorted(file for file in path.iterdir() if file.name != "SHA256SUMS")
+    (path / "SHA256SUMS").write_text("".join(
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files))
+
+
+def refusal(path):
     with pytest.raises(InputError) as caught:
-        load_parameters(net or small(), path, mx.cpu())
+        read(path)
     message = str(caught.value)
     assert str(path) in message and "\n" not in message
     return message
 
 
-def test_there_and_back(file):
-    net = small()
-    save_parameters(net, file)
-    again = small(initialize=False)
-    load_parameters(again, file, mx.cpu())
-    assert_same(again, net)
-    assert [path.name for path in file.parent.iterdir()] == ["net.params"]
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint's folder."""
+    return save(tmp_path, content(), keep=2)
 
 
-def test_saving_replaces_an_older_file(file):
-    save_parameters(small(), file)
-    net = small()
-    save_parameters(net, file)
-    again = small()
-    load_parameters(again, file, mx.cpu())
-    assert_same(again, net)
+@pytest.mark.parametrize("empty", [(), ("optimizer",), ("optimizer", "average")])
+def test_every_bit_comes_back(tmp_path, empty):
+    """Not-a-number's own bits, too."""
+    wanted = content(empty=empty)
+    path = save(tmp_path, wanted, keep=2)
+    found = read(path)
+    assert path == found.path == tmp_path / "checkpoints" / "000001"
+    assert bits(found) == bits(wanted)
+    assert found.state == {"format": 1, **STATE}
+    assert sorted(file.name for file in path.iterdir()) == sorted(
+        ["SHA256SUMS", "state.json", *(f"{name}.params" for name in wanted.arrays
+                                       if name not in empty)])
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_where_the_renaming_fails_the_old_file_stays_and_nothing_else(file, monkeypatch, error):
-    save_parameters(small(), file)
-    before = file.read_bytes()
-
-    def fail(*_):
-        raise error
-    monkeypatch.setattr(os, "replace", fail)
-    monkeypatch.setattr(os, "rename", fail)
-    with pytest.raises(type(error)):
-        save_parameters(small(), file)
-    assert file.read_bytes() == before
-    assert [path.name for path in file.parent.iterdir()] == ["net.params"]
+def test_sha256sum_agrees(saved):
+    sums = dict(line.split("  ")[::-1] for line in (saved / "SHA256SUMS").read_text().splitlines())
+    assert sums == {name: hashlib.sha256((saved / name).read_bytes()).hexdigest()
+                    for name in FILES}
 
 
-@pytest.mark.parametrize(("error", "seen"), [
-    (mx.MXNetError("Check failed: fwrite\nStack trace"), OSError),
-    (OSError(5, "Input/output error"), OSError), (KeyboardInterrupt(), KeyboardInterrupt)])
-def test_where_the_writing_fails_the_old_file_stays_and_nothing_else(file, monkeypatch, error,
-                                                                     seen):
-    save_parameters(small(), file)
-    before = file.read_bytes()
-    net = small()
-
-    def half(path, *_, **__):
-        Path(path).write_bytes(before[:50])
-        raise error
-    monkeypatch.setattr(net, "save_parameters", half)
-    with pytest.raises(seen) as caught:
-        save_parameters(net, file)
-    assert "\n" not in str(caught.value)
-    assert file.read_bytes() == before
-    assert [path.name for path in file.parent.iterdir()] == ["net.params"]
+def test_the_newest_are_kept(tmp_path):
+    for number in range(1, 5):
+        save(tmp_path, content(number), keep=3)
+    assert names(tmp_path) == ["000002", "000003", "000004"]
+    save(tmp_path, content(5), keep=1)
+    assert names(tmp_path) == ["000005"]
+    assert bits(newest(tmp_path)[0]) == bits(content(5))
 
 
-FULL_DISK = """
-import resource, signal, sys
-from pathlib import Path
-import mxnet as mx
-from mxnet.gluon import nn
-from gluon_tricks.engine.checkpoint import save_parameters
-file = Path(sys.argv[1])
-net = nn.Dense(40, in_units=30)
-net.initialize()
-save_parameters(net, file)
-before = file.read_bytes()
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit fails, as on a full disk
-for short_of in 1, 100, 4000:
-    limit = len(before) - short_of
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    try:
-        save_parameters(net, file)
-        end = "saved"
-    except OSError:
-        end = "refused"
-    names = [path.name for path in file.parent.iterdir()]
-    print(end, "whole" if file.read_bytes() == before else "damaged", *names)
-"""
+def test_numbers_go_on_beyond_six_digits(tmp_path, saved):
+    saved.rename(saved.with_name("999999"))
+    assert save(tmp_path, content(1), keep=2).name == "1000000"
+    assert bits(newest(tmp_path)[0]) == bits(content(1))
 
 
-def test_a_full_disk_leaves_the_old_file(file):
-    """The system may refuse the last bytes only when the file is closed."""
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(file)], capture_output=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, timeout=120)
-    assert done.stdout.splitlines() == ["refused whole net.params"] * 3, done.stderr
+def test_newest_passes_over_a_damaged_one_and_says_why(tmp_path, saved):
+    (save(tmp_path, content(1), keep=3) / "state.json").unlink()
+    broken = save(tmp_path, content(2), keep=3)
+    (broken / "model.params").write_bytes(b"\0")
+    found, refused = newest(tmp_path)
+    assert found.path == saved and bits(found) == bits(content())
+    assert len(refused) == 2
+    assert "000003/model.params is not what was saved" in refused[0]
+    assert "000002/state.json is missing" in refused[1]
 
 
-def test_a_missing_file_and_a_folder(file):
-    assert "missing" in refusal(file)
-    refusal(file.parent)
+def test_no_checkpoint(tmp_path):
+    assert newest(tmp_path) == (None, [])
+    assert newest(tmp_path / "nowhere") == (None, [])
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"hello\n" * 50, b"\0" * 500, b"\xff\xd8\xff\xe0" * 100,
-    bytes(range(256)) * 4], ids=["empty", "text", "zeros", "jpeg", "bytes"])
-def test_garbage(file, content):
-    file.write_bytes(content)
-    refusal(file)
+class Killed(BaseException):
+    """Stands for the process's end: nothing after it runs."""
 
 
-def test_every_truncation(file):
-    save_parameters(small(), file)
-    whole = file.read_bytes()
-    for length in [*range(0, len(whole), 37), len(whole) - 1]:
-        file.write_bytes(whole[:length])
-        assert "no whole .params file" in refusal(file)
+STEPS = [("write_arrays", 0), ("write_arrays", 1), ("write_arrays", 2), ("_write", 0),
+         ("_write", 1), *(("_sync", count) for count in range(7)), ("_discard", 0)]
 
 
-def test_a_list_of_arrays_has_no_names(file):
-    mx.nd.save(str(file), [mx.nd.ones(3)])
-    assert "no named parameters" in refusal(file)
+def interrupt(monkeypatch, step, count, error):
+    """Raise `error` in place of call number `count` of a step of saving, half of it done."""
+    original, calls = getattr(checkpoint, step), iter(range(1000))
+
+    def fail(path, *rest):
+        if next(calls) == count:
+            if rest:
+                path.write_bytes(b"half")
+            raise error
+        return original(path, *rest)
+    monkeypatch.setattr(checkpoint, step, fail)
 
 
-def test_another_network(file):
-    save_parameters(get_model_ready("resnet18_v1b"), file)
-    message = refusal(file, get_model("resnet18_v1d", classes=4))
-    assert "conv1.0.weight" in message and "conv1.weight" in message and "--model" in message
+@pytest.mark.parametrize(("step", "count"), STEPS)
+def test_a_kill_at_any_step_leaves_the_old_one_or_the_new_one(tmp_path, saved, monkeypatch, step,
+                                                              count):
+    with monkeypatch.context() as patched:
+        interrupt(patched, step, count, Killed())
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)  # no clean-up after a kill
+        with pytest.raises(Killed):
+            save(tmp_path, content(1), keep=1)
+    found, refused = newest(tmp_path)
+    renamed = (step, count) in (("_sync", 6), ("_discard", 0))
+    assert refused == []
+    assert bits(found) == bits(content(1 if renamed else 0))
+    assert saved.is_dir()
+    save(tmp_path, content(2), keep=1)
+    assert names(tmp_path) == ["000003" if renamed else "000002"]
+    assert bits(newest(tmp_path)[0]) == bits(content(2))
 
 
-def get_model_ready(name, **options):
-    net = get_model(name, classes=4, **options)
-    net.initialize()
-    return net
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_kill_at_a_rename(tmp_path, saved, monkeypatch, renames):
+    """The first makes the new one, the second deletes the old one."""
+    original, calls = os.replace, iter(range(2))
+
+    def fail(source, target):
+        if next(calls) == renames:
+            raise Killed
+        original(source, target)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(os, "replace", fail)
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)
+        save(tmp_path, content(1), keep=1)
+    assert bits(newest(tmp_path)[0]) == bits(content(renames))
+    save(tmp_path, content(2), keep=1)
+    assert names(tmp_path) == [f"{2 + renames:06d}"]
 
 
-@pytest.mark.parametrize("change", [{"outputs": 4}, {"hidden": 6}])
-def test_another_shape_is_named(file, change):
-    save_parameters(small(), file)
-    message = refusal(file, small(**change))
-    name, had = ("2.weight", "(3, 5)") if "outputs" in change else ("0.weight", "(5, 4)")
-    assert name in message and had in message and "--num-classes" in message
+def test_a_kill_amid_the_deletion_of_an_old_one(tmp_path, saved, monkeypatch):
+    def half(path, **_):
+        (path / "state.json").unlink()
+        raise Killed
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(shutil, "rmtree", half)
+        save(tmp_path, content(1), keep=1)
+    found, refused = newest(tmp_path)
+    assert (bits(found), refused) == (bits(content(1)), [])
+    assert len(names(tmp_path)) == 2
+    save(tmp_path, content(2), keep=1)
+    assert names(tmp_path) == ["000003"], "what was half deleted must not take space for ever"
 
 
-def test_a_refused_file_leaves_the_network_as_it_was(file):
-    net = small(outputs=4)
-    before = {name: array.copy() for name, array in arrays(net).items()}
-    save_parameters(small(), file)
-    refusal(file, net)
-    for name, array in arrays(net).items():
-        np.testing.assert_array_equal(array, before[name])
+@pytest.mark.parametrize(("step", "count"), [step for step in STEPS if step[0] != "_discard"])
+def test_a_disk_that_refuses_leaves_the_old_one_and_nothing_else(tmp_path, saved, monkeypatch,
+                                                                 step, count):
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        interrupt(patched, step, count, OSError(28, "No space left on device"))
+        save(tmp_path, content(1), keep=2)
+    assert bits(read(saved)) == bits(content())
+    assert names(tmp_path) == (["000001", "000002"] if (step, count) == ("_sync", 6)
+                               else ["000001"])
+    save(tmp_path, content(2), keep=2)
+    assert bits(newest(tmp_path)[0]) == bits(content(2))
 
 
-def test_fp16_parameters_load_into_an_fp32_network(file):
-    half = small()
-    half.cast("float16")
-    save_parameters(half, file)
-    net = small()
-    load_parameters(net, file, mx.cpu())
-    for name, array in arrays(net).items():
-        assert array.dtype == np.float32
-        np.testing.assert_array_equal(array, arrays(half)[name].astype(np.float32))
-    net(mx.nd.ones((1, 4))).wait_to_read()
+def test_an_old_one_that_cannot_be_deleted_costs_no_new_one(tmp_path, saved, monkeypatch):
+    original = os.replace
+
+    def refuse(source, target):
+        if Path(source) == saved:
+            raise PermissionError(13, "Permission denied")
+        original(source, target)
+    monkeypatch.setattr(os, "replace", refuse)
+    save(tmp_path, content(1), keep=1)
+    assert bits(newest(tmp_path)[0]) == bits(content(1))
+    assert bits(read(saved)) == bits(content())
 
 
-@pytest.mark.parametrize("name", ["resnet18_v1", "resnet50_v1d"])
-def test_a_file_of_gluoncv_loads(file, name):
-    theirs = model_zoo.get_model(name, classes=4)
-    theirs.initialize()
-    images = mx.nd.random.normal(shape=(1, 3, 32, 32))
-    want = theirs(images).asnumpy()
-    theirs.save_parameters(str(file))
-    ours = get_model(name, classes=4)
-    load_parameters(ours, file, mx.cpu())
-    np.testing.assert_allclose(ours(images).asnumpy(), want, rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit(saved, name):
+    data = (saved / name).read_bytes()
+    for at in (0, len(data) // 2, len(data) - 1):
+        (saved / name).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1:])
+        assert f"{name} is not what was saved" in refusal(saved)
 
 
-@pytest.mark.parametrize("name", ["mobilenet1.0", "cifar_resnet20_v1"])
-def test_a_network_of_gluoncv_whose_shapes_are_still_open_loads(file, name):
-    net = get_model_ready(name)
-    images = mx.nd.random.normal(shape=(1, 3, 32, 32))
-    want = net(images).asnumpy()
-    save_parameters(net, file)
-    again = get_model(name, classes=4)
-    load_parameters(again, file, mx.cpu())
-    np.testing.assert_array_equal(again(images).asnumpy(), want)
+@pytest.mark.parametrize("name", [*FILES, "SHA256SUMS"])
+@pytest.mark.parametrize("put", [None, Path.mkdir, os.mkfifo])
+def test_a_missing_file_or_something_else_in_its_place(saved, name, put):
+    (saved / name).unlink()
+    if put:
+        put(saved / name)
+    assert f"{name} is missing" in refusal(saved)
 
 
-@pytest.mark.parametrize("name", ["resnet18_v1", "resnet18_v1d", "mobilenet1.0",
-                                  "cifar_resnet20_v1", "squeezenet1.0", "densenet121"])
-def test_a_file_tells_its_classes(file, name):
-    net = get_model(name, classes=17)
-    net.infer_shape(mx.nd.zeros((1, 3, 224, 224)))
-    stored = {key: mx.nd.zeros(parameter.shape)
-              for key, parameter in net._collect_params_with_prefix().items()}
-    mx.nd.save(str(file), stored)
-    assert classes_of(get_model(name, classes=4), read_parameters(file)) == 17
+def test_a_file_that_cannot_be_read_is_passed_over(tmp_path, saved, monkeypatch):
+    """A bad sector, say."""
+    bad = save(tmp_path, content(1), keep=2) / "model.params"
+
+    def refuse(path, sha256=checkpoint._sha256):
+        if path == bad:
+            raise OSError(5, "Input/output error", str(path))
+        return sha256(path)
+    monkeypatch.setattr(checkpoint, "_sha256", refuse)
+    found, refused = newest(tmp_path)
+    assert found.path == saved
+    assert f"{bad} cannot be read (Input/output error)" in refused[0]
 
 
-def test_a_file_of_another_network_tells_no_classes(file):
-    save_parameters(small(), file)
-    assert classes_of(get_model("resnet18_v1d"), read_parameters(file)) is None
+@pytest.mark.parametrize("name", ["model2.params", "note.txt", ".hidden"])
+def test_a_file_that_is_not_listed(saved, name):
+    (saved / name).write_bytes(b"x")
+    assert "does not hold what its SHA256SUMS lists" in refusal(saved)
+
+
+def sums_changed(saved, change):
+    path = saved / "SHA256SUMS"
+    path.write_bytes(change(path.read_bytes()))
+    return refusal(saved)
+
+
+@pytest.mark.parametrize("length", [0, 1, 40, 64, 66, 70, 150, -2])
+def test_sums_cut_short(saved, length):
+    sums_changed(saved, lambda data: data[:length])
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/model.params", "..", "", ".",
+                                  "\0", "model.params  x", "SHA256SUMS"])
+def test_sums_that_name_other_places(saved, name):
+    """With the right checksum where there is a file."""
+    outside = saved.parent / "outside"
+    outside.write_text("secret")
+    file = outside if "\0" in name or not (saved / name).is_file() else saved / name
+    line = f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {name}\n"
+    message = sums_changed(saved, lambda data: data + line.encode())
+    assert "SHA256SUMS" in message or f"{saved / name} is missing" in message
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\0", b"\0" * 200, b"no checksum\n", b"\n\n"])
+def test_sums_that_are_none(saved, data):
+    assert "SHA256SUMS" in sums_changed(saved, lambda _: data)
+
+
+@pytest.mark.parametrize(("state", "reason"), [
+    ("no JSON", "no JSON"), ("", "no JSON"), (b"\xff\xfe", "no JSON"), ("[" * 10**6, "no JSON"),
+    ('{"a":' * 10**5, "no JSON"), ("9" * 10**4, "no JSON"), ("[]", "format None"),
+    ("null", "format None"), ({}, "format None"), ({**STATE, "format": 2}, "format 2"),
+    ({**STATE, "format": "1"}, "format 1"),
+    *(({"format": 1, **STATE, part: wrong}, f"lacks {part}")
+      for part in ("progress", "settings", "logs") for wrong in (None, [], "x")),
+    *(({"format": 1, **STATE, "logs": {"log.jsonl": wrong}}, "lengths")
+      for wrong in (-1, None, "3", 1.5, True, [2]))])
+def test_a_state_with_the_right_checksum_that_is_none(saved, state, reason):
+    data = state if isinstance(state, bytes) else (
+        state if isinstance(state, str) else json.dumps(state)).encode()
+    (saved / "state.json").write_bytes(data)
+    seal(saved)
+    message = refusal(saved)
+    assert "state.json" in message and reason in message and len(message) < 400
+
+
+class Payload:
+    """Its unpickling makes a file."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize("name", ["model", "optimizer", "average"])
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("form", ["pickle", "npy", "npz"])
+def test_a_pickle_is_refused_and_never_run(saved, tmp_path, name, sealed, form):
+    marker, path = tmp_path / "executed", saved / f"{name}.params"
+    payload = np.array([Payload(marker)], dtype=object)
+    with open(path, "wb") as file:
+        if form == "pickle":
+            pickle.dump(Payload(marker), file)
+        elif form == "npy":
+            np.save(file, payload, allow_pickle=True)
+        else:
+            np.savez(file, payload)
+    if sealed:
+        seal(saved)
+    assert f"{name}.params" in refusal(saved)
+    assert not marker.exists()
+    if form == "pickle":  # the trap would have worked
+        pickle.loads(path.read_bytes())
+        assert marker.exists()
+
+
+@pytest.mark.parametrize("change", [
+    lambda data: b"", lambda data: data[:30], lambda data: data[:-1], lambda data: data + b"\0",
+    lambda data: data[:16] + b"\xff" * 7 + data[23:], lambda data: b"\0" * len(data)])
+def test_arrays_cut_or_garbled_with_the_right_checksum(saved, change):
+    path = saved / "model.params"
+    path.write_bytes(change(path.read_bytes()))
+    seal(saved)
+    assert f"{path} is no whole .params file" in refusal(saved)

@@ -113,7 +113,7 @@ def test_evaluation_leaves_the_network_as_it_was(records, net):
 
 def batch_of(count):
     return Batch(np.zeros((count, 3, 24, 24), np.float32), np.zeros(count, np.int32),
-                 np.arange(count))
+                 np.arange(count), 0)
 
 
 @pytest.mark.parametrize("batches", [[4, 4], [4, 4, 2], [10, 1]])

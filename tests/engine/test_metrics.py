@@ -1,10 +1,12 @@
 """Top-1, top-5 and loss against NumPy's argsort; ties, numbers that are none, and no waiting."""
 
+import json
+
 import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.engine.metrics import Tally
+from gluon_tricks.engine.metrics import Sums, Tally, mean_scores
 
 
 def scores_of(*batches):
@@ -19,9 +21,13 @@ def scores_of(*batches):
     return tally.scores()
 
 
-def by_argsort(logits, labels, k):
+def hits(logits, labels, k):
     first = np.argsort(-logits.astype(np.float64), axis=1, kind="stable")[:, :k]
-    return int((first == labels[:, None]).any(axis=1).sum())
+    return (first == np.asarray(labels)[:, None]).any(axis=1)
+
+
+def by_argsort(logits, labels, k):
+    return int(hits(logits, labels, k).sum())
 
 
 @pytest.mark.parametrize("classes", [2, 4, 5, 6, 1000])
@@ -129,3 +135,102 @@ def test_scores_may_be_asked_for_on_the_way():
 def test_no_batch_has_no_scores():
     with pytest.raises(ValueError, match="no batch"):
         Tally().scores()
+
+
+def mixed_update(tally, logits, labels, others, lam):
+    tally.update(mx.nd.ones(len(labels)), mx.nd.array(logits),
+                 *(mx.nd.array(values, dtype="int32") for values in (labels, others)),
+                 mx.nd.array(lam))
+
+
+@pytest.mark.parametrize("classes", [3, 20])
+def test_hits_of_mixed_samples_are_weighted(classes):
+    rng = np.random.default_rng(classes)
+    tally, want = Tally(), np.zeros(2)
+    for size in (16, 16, 5):
+        logits = rng.integers(0, 6, (size, classes)).astype(np.float32)  # so that many tie
+        labels, others = rng.integers(0, classes, (2, size))
+        lam = rng.beta(0.5, 0.5, size).astype(np.float32)
+        mixed_update(tally, logits, labels, others, lam)
+        want += [(lam * hits(logits, labels, k) + (1.0 - lam) * hits(logits, others, k)).sum(
+            dtype=np.float64) for k in (1, 5)]
+    got = tally.sums()
+    assert got.count == 37
+    assert 0 < want[0] <= want[1]
+    assert (got.hits1, got.hits5) == pytest.approx(tuple(want), rel=1e-6)
+
+
+def test_weighted_hits_by_hand():
+    """The first label hits, the second, both, none; then logits that are none."""
+    logits = [[9, 8, 7, 6, 5, 4, 3]] * 4 + [[np.nan] * 7, [9, np.inf, 0, 0, 0, 0, 0]]
+    tally = Tally()
+    mixed_update(tally, np.array(logits), [0, 3, 0, 6, 0, 1], [6, 0, 0, 5, 0, 1], [0.75] * 6)
+    assert tally.sums() == Sums(6, 6.0, 0.75 + 0.25 + 1.0, 0.75 + 1.0 + 1.0)
+
+
+def test_a_tally_goes_on_where_another_stopped():
+    """Through JSON, to the last bit: half the batches, then the rest, are all of them."""
+    rng = np.random.default_rng(0)
+    batches = [(mx.nd.array(rng.exponential(1, 8)), mx.nd.array(rng.normal(0, 1, (8, 10))),
+                *(mx.nd.array(rng.integers(0, 10, (2, 8))[i], dtype="int32") for i in (0, 1)),
+                mx.nd.array(rng.uniform(0, 1, 8))) for _ in range(6)]
+
+    def tally_of(part, start=None):
+        tally = Tally(start)
+        for batch in part:
+            tally.update(*batch)
+        return tally.sums()
+    whole, half = tally_of(batches), tally_of(batches[:3])
+    assert half.loss != np.float32(half.loss)  # float32 would not hold it
+    again = Sums(*json.loads(json.dumps(half)))
+    assert again == half
+    assert tally_of(batches[3:], again) == whole
+    assert tally_of([], again) == half
+    assert mean_scores(whole) == (48, whole.loss / 48, whole.hits1 / 48, whole.hits5 / 48,
+                                  int(whole.hits1), int(whole.hits5))
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_first_bad_names_the_first_update_whose_loss_is_none(odd):
+    tally = Tally(Sums(5, 1.0, 1.0, 1.0))
+    assert tally.first_bad() is None
+    found = []
+    for number, losses in ((16777217, [1, 2]), (16777219, [3, odd]), (16777220, [odd, 1]),
+                           (16777221, [1, 1])):  # beyond what float32 counts
+        tally.update(mx.nd.array(losses), mx.nd.zeros((2, 3)), mx.nd.zeros(2), number=number)
+        found.append(tally.first_bad())
+    assert found == [None, 16777219, 16777219, 16777219]
+    assert not np.isfinite(tally.sums().loss)
+
+
+def test_update_0_may_be_the_first_bad():
+    tally = Tally()
+    for number in range(3):
+        tally.update(mx.nd.array([np.nan]), mx.nd.zeros((1, 3)), mx.nd.zeros(1), number=number)
+    assert tally.first_bad() == 0
+
+
+def test_losses_that_sum_to_more_than_float32_are_finite():
+    tally = Tally()
+    tally.update(mx.nd.array([3e38, 3e38]), mx.nd.zeros((2, 3)), mx.nd.zeros(2), number=4)
+    assert tally.first_bad() is None
+    assert tally.sums().loss == pytest.approx(6e38)
+
+
+@pytest.mark.parametrize("start", [None, Sums(3, 1.0, 2.0, 3.0)])
+def test_rewinding_forgets_what_came_after_the_mark(start):
+    good = mx.nd.array([2.0]), mx.nd.array([[1.0, 0.0]]), mx.nd.array([0])
+    bad = mx.nd.array([np.nan]), *good[1:]
+    tally = Tally(start)
+    mark = tally.mark()
+    tally.update(*bad, number=0)
+    tally.rewind(mark)
+    assert (tally.sums(), tally.first_bad()) == (start or Sums(), None)
+    tally.update(*good, number=1)
+    mark = tally.mark()
+    for _ in range(2):
+        tally.update(*bad, number=2)
+        tally.rewind(mark)
+    tally.update(*good, number=3)
+    want = np.add(start or Sums(), (2, 4.0, 2.0, 2.0))
+    assert (tally.sums(), tally.first_bad()) == (tuple(want), None)

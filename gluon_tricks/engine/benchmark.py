@@ -1,0 +1,103 @@
+"""How fast a run's parts are, by themselves: its updates on made-up data, its input pipeline."""
+
+import dataclasses
+import itertools
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+
+from gluon_tricks.config import Settings
+from gluon_tricks.data.loader import Batch
+from gluon_tricks.data.record import RecordSet
+from gluon_tricks.engine import build
+from gluon_tricks.engine.metrics import Sums
+from gluon_tricks.engine.resume import Start
+from gluon_tricks.engine.start import assemble
+from gluon_tricks.engine.stopping import StopRequest
+from gluon_tricks.engine.train import train_epoch
+
+WARM_UP = 2  # updates, or batches, before the clock starts: MXNet compiles in the first ones
+
+
+def synthetic_batch(settings: Settings, step: int = 0) -> Batch:
+    """Normal noise of the shapes that settled settings ask for; the same whatever the step."""
+    rng = np.random.default_rng(settings.seed)
+    shape = (settings.batch_size, 3, settings.input_size, settings.input_size)
+    return Batch(rng.standard_normal(shape, np.float32).astype(settings.array_dtype),
+                 rng.integers(settings.num_classes, size=settings.batch_size, dtype=np.int32),
+                 np.arange(settings.batch_size), step)
+
+
+class SyntheticLoader:
+    """`steps` times the same batch: what a run takes in place of a set's loader."""
+
+    backend, backend_note = "synthetic", ""
+
+    def __init__(self, settings: Settings):
+        self.steps, self.skipped = 0, set()
+        self._batch = synthetic_batch(settings)
+
+    def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:
+        return (self._batch._replace(step=step) for step in range(start_step, self.steps))
+
+
+class SyntheticRun:
+    """A run on made-up data, up to `most` updates at a time; its folder lasts as long as `stack`.
+
+    The settings need not be settled; what the data would decide is ImageNet's.
+    """
+
+    def __init__(self, settings: Settings, most: int, stack: ExitStack):
+        settings = dataclasses.replace(
+            settings, num_training_samples=most * settings.global_batch, save_dir=None,
+            resume=None, checkpoint_steps=0, tensorboard=False, warmup_epochs=0, warmup_updates=0,
+            warmup_lr=0.0, warmup_mode="linear").settled_without_data()
+        device = build.device(settings)
+        networks = build.network(settings), build.teacher(settings, device)
+        build.initialize(networks[0], settings, device)
+        self._loader = SyntheticLoader(settings)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self.run, _ = assemble(settings, device, networks, (self._loader, self._loader),
+                               Start(folder, None, []), StopRequest(), stack)
+
+    def seconds(self, updates: int) -> float:
+        """What so many updates take, as the engine makes them."""
+        self._loader.steps = updates * self.run.settings.accumulate
+        mx.nd.waitall()
+        started = time.perf_counter()
+        train_epoch(self.run)
+        mx.nd.waitall()
+        taken = time.perf_counter() - started
+        self.run.progress.step, self.run.progress.trained = 0, Sums()
+        return taken
+
+
+def training_speed(settings: Settings, updates: int) -> float:
+    """Samples/s of `updates` updates on made-up data."""
+    with ExitStack() as stack:
+        made_up = SyntheticRun(settings, updates, stack)
+        made_up.seconds(min(WARM_UP, updates))
+        return updates * made_up.run.settings.global_batch / made_up.seconds(updates)
+
+
+def input_speed(settings: Settings, batches: int) -> tuple[float, str]:
+    """Samples/s that the training set is read, decoded and augmented at, and by which backend.
+
+    Passes follow one another until `batches` are made.
+    """
+    with RecordSet(*settings.rec_paths("train")) as records:
+        settings = settings.settled(len(records), records.class_count())
+        with build.train_loader(settings, records,
+                                build.damaged_records(settings, records)) as loader:
+            made = (batch for epoch in itertools.count() for batch in loader.epoch(epoch))
+            for batch in itertools.islice(made, WARM_UP):
+                del batch  # its memory is for the next one
+            started, samples = time.perf_counter(), 0
+            for batch in itertools.islice(made, batches):
+                samples += len(batch.labels)
+            return samples / (time.perf_counter() - started), loader.backend

@@ -1,0 +1,135 @@
+"""When and what a run saves, and what it does where that fails."""
+
+import math
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mxnet as mx
+
+import gluon_tricks
+from gluon_tricks.engine import checkpoint
+from gluon_tricks.engine.metrics import Sums, Tally
+from gluon_tricks.engine.parameters import arrays_of, save_arrays
+from gluon_tricks.errors import RunFault, Stopped
+from gluon_tricks.optim.precision import all_finite
+
+if TYPE_CHECKING:
+    from gluon_tricks.engine.run import Run
+
+
+class Saver:
+    """Saves a run. A disk that refuses costs nothing but time: what could not be written is held
+    in memory and tried again at the next occasion."""
+
+    def __init__(self, last: Path | None = None):
+        self.last = last  # the newest whole checkpoint
+        self._failed = False
+        self._held: dict[Path, dict[str, mx.nd.NDArray]] = {}  # parameter files not written yet
+
+    def due(self, run: "Run") -> bool:
+        """Whether to save after this update."""
+        every, settings = run.settings.checkpoint_steps, run.settings
+        done = run.updates_done
+        return (run.stop.signal is not None or (every > 0 and done % every == 0)
+                or (self._failed and done % settings.log_interval == 0))
+
+    def save(self, run: "Run") -> None:
+        """Write a checkpoint, or warn; then stop the run where a signal asks for it."""
+        mx.nd.waitall()  # BatchNorm writes its statistics without MXNet's engine knowing
+        self.check_finite(run)
+        self._write_held(run)
+
+        def write() -> None:
+            self.last = checkpoint.save(run.log.folder, checkpoint.Checkpoint(
+                arrays={"model": arrays_of(run.network), "optimizer": run.update.arrays(),
+                        "average": run.average.arrays if run.average else {}},
+                state={"progress": run.progress.to_json(), "settings": asdict(run.settings),
+                       "logs": run.log.lengths(), "versions": versions()}),
+                keep=run.settings.keep)
+
+        self._failed = not run.log.attempt("checkpoints", write)
+        if run.stop.signal is not None:
+            self._stop(run)
+
+    def _stop(self, run: "Run") -> None:
+        where = f"at update {run.updates_done}, epoch {run.progress.epoch + 1}"
+        if self._failed:
+            raise RunFault(f"stopped by {run.stop.signal.name} {where}, and the run could not be "
+                           f"saved; the last checkpoint is {self.last or 'none'}")
+        raise Stopped(run.stop.signal, f"stopped by {run.stop.signal.name} {where}, saved as "
+                      f"{self.last}; go on with: {how_to_go_on(run.log.folder)}")
+
+    def end(self, run: "Run") -> None:
+        """A last try. Raises RunFault where something of the run is in memory only."""
+        self._write_held(run)
+        missing = [path.name for path in self._held]
+        if self._failed:
+            missing.append("its last checkpoint")
+        if not run.log.attempt("log.jsonl", run.log.lengths):
+            missing.append("lines of its logs")
+        if missing:
+            raise RunFault(f"{run.log.folder}: the run ended, but {', '.join(missing)} could not "
+                           f"be written: free some space and go on from {self.last or 'the start'}")
+
+    def keep_parameters(self, run: "Run", path: Path) -> None:
+        """Write the network's parameters to a file, or hold them until that works."""
+        self._held[path] = arrays_of(run.network)
+        self._write_held(run)
+        for held, arrays in self._held.items():
+            if held == path:  # the next updates will change the network's own
+                self._held[path] = {name: array.copy() for name, array in arrays.items()}
+
+    def _write_held(self, run: "Run") -> None:
+        for path, arrays in list(self._held.items()):
+            if run.log.attempt(path.name, lambda path=path, arrays=arrays: save_arrays(
+                    path, arrays)):
+                del self._held[path]
+
+    def finite(self, run: "Run", tally: Tally) -> Sums:
+        """The tally's sums. Raises RunFault where a loss was not finite."""
+        sums = tally.sums()
+        if not math.isfinite(sums.loss):
+            raise self.diverged(run, f"the loss is {sums.loss}", tally.first_bad())
+        return sums
+
+    def check_finite(self, run: "Run", loss: float = 0.0) -> None:
+        """Raises RunFault where the loss or a parameter is not finite."""
+        if not math.isfinite(loss):
+            raise self.diverged(run, f"the validation loss is {loss}", run.updates_done - 1)
+        if not all_finite(list(arrays_of(run.network).values())):
+            raise self.diverged(run, "a parameter is not finite", run.updates_done - 1)
+
+    def diverged(self, run: "Run", what: str, update: int | None = None) -> RunFault:
+        """What to raise where a run has no hope; `update`: where it was seen, or the last."""
+        update = run.updates_done - 1 if update is None else update
+        good = f"the last good checkpoint is {self.last}" if self.last else \
+            "there is no checkpoint yet"
+        return RunFault(f"{what} at update {update}, lr {run.lr(update):g}: lower --lr or lengthen "
+                        f"--warmup-epochs; {good}")
+
+
+def versions() -> dict[str, str]:
+    """Of what wrote a checkpoint."""
+    return {"gluon_tricks": gluon_tricks.__version__, "mxnet": mx.__version__}
+
+
+def how_to_go_on(folder: Path) -> str:
+    """The command that started this run, with what makes it go on."""
+    words, given = [], iter(sys.argv)
+    for word in given:
+        name = word.partition("=")[0]
+        if name in ("--resume", "--save-dir"):
+            if "=" not in word:
+                next(given, None)
+            continue
+        words.append(word)
+    return shlex.join([sys.executable, *words, "--save-dir", str(folder), "--resume", "auto"])
+
+
+def position(state: dict[str, Any]) -> str:
+    """Where a checkpoint stands, for people."""
+    progress = state["progress"]
+    return f"epoch {progress['epoch'] + 1}, batch {progress['step']}"

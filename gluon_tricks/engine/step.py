@@ -1,0 +1,173 @@
+"""One batch's gradients, and the update that some of them make."""
+
+from typing import NamedTuple
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd
+
+from gluon_tricks.augment.rng import batch_rng
+from gluon_tricks.data.loader import Batch
+from gluon_tricks.engine.metrics import Tally
+from gluon_tricks.engine.parameters import arrays_of
+from gluon_tricks.engine.run import Run
+from gluon_tricks.loss import smooth_labels
+from gluon_tricks.mixing.mixup import draw_gluoncv_pairs, draw_pairs, mixup
+from gluon_tricks.optim.precision import all_finite
+from gluon_tricks.optim.regularize import add_l1, clip_norm
+
+
+class Inputs(NamedTuple):
+    """A batch on its device, as the network and the loss take it."""
+
+    images: mx.nd.NDArray
+    labels: mx.nd.NDArray  # (batch,) int32
+    targets: mx.nd.NDArray  # the labels, or (batch, classes) mixed
+    others: mx.nd.NDArray | None = None  # (batch,) int32, the labels of the partners
+    lam: mx.nd.NDArray | None = None  # (batch,) float32, the share of the sample itself
+
+
+def inputs(run: Run, batch: Batch) -> Inputs:
+    """Copy a batch to the device, and mix it there."""
+    settings, device = run.settings, run.device
+    images = mx.nd.array(batch.images, ctx=device, dtype=settings.array_dtype)
+    labels = mx.nd.array(batch.labels, ctx=device, dtype="int32")
+    if not settings.mixup:
+        return Inputs(images, labels, labels)
+    targets = smooth_labels(mx.nd, labels, settings.num_classes, settings.label_smoothing,
+                            uniform=settings.gluoncv_compat)
+    epoch = run.progress.epoch
+    if epoch >= settings.num_epochs - settings.mixup_off_epoch:
+        return Inputs(images, labels, targets)
+    draw = draw_gluoncv_pairs if settings.gluoncv_compat else draw_pairs
+    pairs = draw(batch_rng(settings.seed, epoch, batch.step), len(labels), settings.mixup_alpha)
+    lam = mx.nd.array(pairs.lam, ctx=device, dtype="float32")
+    partner = mx.nd.array(pairs.partner, ctx=device, dtype="int32")
+    images, targets = mixup(images, targets, lam, partner)
+    return Inputs(images, labels, targets, mx.nd.take(labels, partner), lam)
+
+
+def add_gradients(run: Run, batch: Batch, tally: Tally) -> mx.nd.NDArray:
+    """Forward and backward; the samples' losses. Nothing here waits for the device."""
+    number = run.progress.epoch * run.steps + batch.step
+    if run.random:  # dropout's masks; seeding takes a millisecond
+        mx.random.seed(step_seed(run.settings.seed, number), ctx=run.device)
+    images, labels, targets, others, lam = inputs(run, batch)
+    soft = []
+    if run.teacher is not None:
+        soft = [run.teacher(images)]  # not recorded, in predict mode
+    with autograd.record():
+        logits = run.network(images)
+        loss = run.loss(logits, targets, *soft)
+    loss.backward(mx.nd.full(loss.shape, loss_scale(run), ctx=run.device))
+    tally.update(loss, logits, labels, others, lam, number=number // run.settings.accumulate)
+    return loss
+
+
+def loss_scale(run: Run) -> float:
+    """What the loss is multiplied by, and the update divides by."""
+    wanted = run.settings.loss_scale
+    return run.progress.loss_scale.scale if wanted == "dynamic" else wanted or 1.0
+
+
+def step_seed(seed: int, number: int) -> int:
+    """MXNet's seed of one batch, 31 bits: its generator's state cannot be saved, so seed anew."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) >> 1
+
+
+class Step:
+    """Takes batches, and updates the parameters when those of an update are together."""
+
+    def __init__(self, run: Run, tally: Tally):
+        self._run, self._tally = run, tally
+        self._number = 0  # of the update in its epoch
+        self.samples = 0  # whose gradients wait for it
+        self._skipping = Skipping(run, tally) if run.settings.nan == "skip" else None
+
+    def take(self, batch: Batch) -> mx.nd.NDArray:
+        """The samples' losses, which the device may yet compute."""
+        run, at_once = self._run, self._run.settings.accumulate
+        if batch.step // at_once != self._number:
+            self.finish()  # the rest of its batches were left out as damaged
+        self._number = batch.step // at_once
+        if self._skipping and not self.samples:
+            self._skipping.remember()
+        losses = add_gradients(run, batch, self._tally)
+        self.samples += len(batch.labels)
+        run.progress.step = batch.step + 1
+        if run.progress.step % at_once == 0:
+            self.finish()
+        return losses
+
+    def finish(self) -> None:
+        """Make the update that waits, if one does."""
+        if self.samples:
+            run = self._run
+            made = make_update(run, run.progress.epoch * run.settings.steps_per_epoch
+                               + self._number, self.samples)
+            if self._skipping:
+                self._skipping.judge(made)
+            self.samples = 0
+
+
+class Skipping:
+    """--nan skip: an update that is left out leaves nothing behind in scores and statistics."""
+
+    MOST = 50  # one after the other: more do not come of a few bad samples
+
+    def __init__(self, run: Run, tally: Tally):
+        self._run, self._tally = run, tally
+        self._statistics = {name: array for name, array in arrays_of(run.network).items()
+                            if name.endswith(("running_mean", "running_var"))}
+        self._before: dict[str, mx.nd.NDArray] = {}
+        self._in_a_row = 0
+
+    def remember(self) -> None:
+        """Before the first batch of an update, when the device is done with the last one."""
+        self._mark = self._tally.mark()
+        self._before = {name: array.copy() for name, array in self._statistics.items()}
+        mx.nd.waitall()  # a backward pass writes statistics, of which MXNet's engine is not told
+
+    def judge(self, made: bool) -> None:
+        """Raises RunFault where too many updates in a row were left out."""
+        if made:
+            self._in_a_row = 0
+            return
+        self._in_a_row += 1
+        if self._in_a_row > self.MOST:
+            raise self._run.saver.diverged(self._run, f"{self._in_a_row} updates in a row had "
+                                           "gradients that are not finite")
+        mx.nd.waitall()
+        self._tally.rewind(self._mark)
+        for name, array in self._before.items():
+            self._statistics[name][:] = array
+
+
+def make_update(run: Run, update: int, samples: int) -> bool:
+    """Update the parameters by the gradients that `samples` samples have summed up.
+
+    Whether it was made: with a dynamic loss scale or --nan skip, not where a gradient is not
+    finite, which is waited for.
+    """
+    settings, progress = run.settings, run.progress
+    gradients = run.update.gradients
+    rescale = 1 / (samples * loss_scale(run))
+    if settings.l1:  # part of the loss, so that it is scaled, judged and clipped with it
+        add_l1(run.update.parameters, settings.l1 / rescale)
+    finite = True
+    if settings.loss_scale == "dynamic" or settings.nan == "skip":
+        finite = all_finite(gradients)
+    if settings.loss_scale == "dynamic":
+        progress.loss_scale = progress.loss_scale.after(not finite)
+    if finite:
+        if settings.clip_grad_norm:
+            clip_norm(gradients, settings.clip_grad_norm, rescale)
+        run.update.apply(update, run.lr(update), rescale)
+        if run.average:
+            run.average.update(update)
+    elif settings.loss_scale != "dynamic":
+        progress.bad_updates += 1
+    if settings.accumulate > 1:
+        for gradient in gradients:
+            gradient[:] = 0
+    return finite
