@@ -37,7 +37,7 @@ def test_imagenet_pictures_pack_verify_and_train_a_step(unpack, script):
     settings = Settings(model="resnet50_v1d", batch_size=8, lr=0.01).settled(300, 300)
     network = build.network(settings)
     build.initialize(network, settings, mx.cpu())
-    trainer = build.trainer(network, settings)
+    update = build.update(network, settings)
     before = network.fc.weight.data().asnumpy()
     with RecordSet(folder / "samples.rec") as records, \
             build.train_loader(settings, records) as loader:
@@ -49,7 +49,7 @@ def test_imagenet_pictures_pack_verify_and_train_a_step(unpack, script):
         logits = network(mx.nd.array(batch.images))
         loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(logits, mx.nd.array(batch.labels))
     loss.backward()
-    trainer.step(8)
+    update.apply(0, settings.lr, 1 / 8)
     assert np.isfinite(loss.asnumpy()).all()
     after = network.fc.weight.data().asnumpy()
     assert np.isfinite(after).all()
