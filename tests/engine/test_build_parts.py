@@ -62,3 +62,12 @@ def test_the_teacher_has_none_of_the_network_s_options():
 def test_networks_that_draw_random_numbers_are_known(model, changes, random):
     chosen = Settings(model=model, batch_size=4, **changes).settled(64, 10)
     assert build.is_random(build.network(chosen)) is random
+
+
+@pytest.mark.parametrize(("mode", "compiled"), [("hybrid", True), ("symbolic", True),
+                                                ("imperative", False)])
+def test_the_mode_says_whether_the_network_is_compiled(mode, compiled):
+    chosen = settled(mode=mode)
+    net = build.network(chosen)
+    build.hybridize(net, chosen)
+    assert net._active is compiled
