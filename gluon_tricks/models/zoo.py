@@ -48,11 +48,10 @@ def pretrained_file(name: str) -> Path:
     """
     from gluoncv.model_zoo import model_store
 
+    if name.lower() not in model_store.pretrained_model_list():
+        raise InputError(f"GluonCV has no pretrained parameters of {name}: give --teacher-params")
     try:
         return Path(model_store.get_model_file(name.lower()))
-    except KeyError:
-        raise InputError(f"GluonCV has no pretrained parameters of {name}: give --teacher-params"
-                         ) from None
     except Exception as error:  # requests' own, and what the file's lock raises
         raise InputError(f"the pretrained parameters of {name} cannot be downloaded "
                          f"({str(error).splitlines()[0][:200]}): give --teacher-params") from error
