@@ -32,6 +32,9 @@ REQUIRED = [
 EXTRAS = {
     "cpu": ["mxnet==1.9.1"],  # the framework, CPU build
     "gpu": ["mxnet-cu112==1.9.1"],  # the framework, CUDA 11 build: Maxwell to Ampere, and Ada
+    # Several devices. Its build imports MXNet: install it after that, and without build isolation;
+    # the README, "Several devices", has the command.
+    "horovod": ["horovod==0.28.1"],
     "tensorboard": ["tensorboardX>=2.6,<3"],  # --tensorboard: event files without TensorFlow
     "test": [
         "pytest>=8,<10",  # the test runner

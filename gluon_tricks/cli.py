@@ -4,15 +4,18 @@ Exit codes: 0 done, 2 wrong input, 130 Ctrl-C, 143 SIGTERM, 1 any other fault.
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from gluon_tricks.errors import InputError, RunFault, Stopped
+from gluon_tricks import launch
+from gluon_tricks.errors import InputError, RunFault, SaidElsewhere, Stopped
 from gluon_tricks.processor import use_all_cores
 
 
@@ -58,16 +61,43 @@ def _import_remedy(error: ImportError) -> str:
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Call `main` and leave with the exit code that its ending calls for."""
+    """Call `main` and leave with the exit code that its ending calls for.
+
+    A rank that fails leaves at once, without Python's and Horovod's shutdown: where it fails alone
+    its peers would learn of that before it has ended, and the first to end is taken for the cause.
+    """
     signal.signal(signal.SIGTERM, _terminate)
+    launch.follow()
     use_all_cores()
     try:
-        code, message = main() or 0, None
-        sys.stdout.flush()  # a closed pipe shows here, not when Python shuts down
+        code, message = _ending(main)
+    except Exception:
+        if not launch.launched():
+            raise
+        traceback.print_exc()
+        code, message = 1, None
+    with contextlib.suppress(AttributeError, OSError):  # closed, or the terminal is gone
+        if message:
+            print(f"error: {message}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    if code and launch.launched():
+        os._exit(code)
+    sys.exit(code)
+
+
+def _ending(main: Callable[[], int | None]) -> tuple[int, str | None]:
+    """Call `main`: the exit code, and the message."""
+    try:
+        code = main() or 0
+        if sys.stdout:  # None where a parent closed it
+            sys.stdout.flush()  # a closed pipe shows here, not when Python shuts down
+        return code, None
+    except SaidElsewhere as error:
+        return error.code, None
+    except Stopped as stop:
+        return 128 + stop.number, str(stop)
     except InputError as error:
         code, message = 2, str(error)
-    except Stopped as stop:
-        code, message = 128 + stop.number, str(stop)
     except KeyboardInterrupt:
         code, message = 130, "stopped by Ctrl-C"
     except Terminated:
@@ -81,6 +111,4 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         code, message = 1, _import_remedy(error)
     except (OSError, RunFault) as error:  # a full disk, a folder without write access
         code, message = 1, str(error)
-    if message:
-        print(f"error: {message}", file=sys.stderr)
-    sys.exit(code)
+    return code, message

@@ -28,3 +28,11 @@ class Stopped(BaseException):
     def __init__(self, number: signal.Signals, message: str):
         super().__init__(message)
         self.number = number
+
+
+class SaidElsewhere(Exception):
+    """Another rank says why: this one leaves with the same exit code, in silence."""
+
+    def __init__(self, code: int):
+        super().__init__(code)
+        self.code = code

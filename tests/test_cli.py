@@ -2,17 +2,14 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import ROOT, python
 
-import gluon_tricks
 from gluon_tricks import cli
-from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.errors import InputError, RunFault, SaidElsewhere
 
-ROOT = Path(gluon_tricks.__file__).parent.parent
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
 
 
@@ -35,21 +32,14 @@ def raising(error):
     return main
 
 
-def python(code, **options):
-    """A process of `code`, which finds this package."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
-    environment["PYTHONPATH"] = str(ROOT)
-    return subprocess.Popen([sys.executable, "-c", code], text=True, env=environment,
-                            **{"stderr": subprocess.PIPE, **options})
-
-
 @pytest.mark.parametrize(("error", "code", "line"), [
     (InputError("x.rec is missing: give one"), 2, "error: x.rec is missing: give one\n"),
     (KeyboardInterrupt(), 130, "error: stopped by Ctrl-C\n"),
     (cli.Terminated(), 143, "error: stopped by SIGTERM\n"),
     (OSError(28, "No space left on device", "a.params"), 1,
      "error: [Errno 28] No space left on device: 'a.params'\n"),
-    (RunFault("the loss is nan"), 1, "error: the loss is nan\n")])
+    (RunFault("the loss is nan"), 1, "error: the loss is nan\n"),
+    (SaidElsewhere(143), 143, ""), (SaidElsewhere(1), 1, "")])
 def test_exit_codes(end, error, code, line):
     assert end(raising(error)) == (code, line)
 
@@ -81,11 +71,23 @@ def test_signals_unwind_and_end_in_one_line(number, code, name):
         "        print('swallowed')\n"
         "    finally:\n"
         "        print('cleaned up', flush=True)\n"
-        "cli.run(main)", stdout=subprocess.PIPE)
+        "cli.run(main)")
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (code, "cleaned up\n", f"error: stopped by {name}\n")
+
+
+@pytest.mark.parametrize(("number", "code", "said"), [
+    ("SIGTERM", 143, "error: stopped by SIGTERM\n"), ("SIGINT", 130, "error: stopped by Ctrl-C\n")])
+def test_a_signal_before_there_are_ranks(number, code, said):
+    process = python(f"""
+        import os, signal
+        from gluon_tricks import cli, launch
+        launch.require_horovod = lambda: os.kill(os.getpid(), signal.{number})
+        cli.run(lambda: launch.launch(2, pin=False, command=['false']))
+    """)
+    assert (*process.communicate(timeout=30), process.returncode) == ("", said, code)
 
 
 @pytest.mark.parametrize("length", [10, 100_000])
@@ -119,8 +121,9 @@ def test_help_loads_neither_mxnet_nor_opencv(name):
             f"    runpy.run_path({str(ROOT / 'scripts' / name)!r}, run_name='__main__')\n"
             "except SystemExit as end:\n"
             "    print('code', end.code or 0)\n"
-            "print('loaded', {'mxnet', 'gluoncv', 'cv2', 'matplotlib'} & set(sys.modules))\n")
-    process = python(code, stdout=subprocess.PIPE)
+            "print('loaded', {'mxnet', 'gluoncv', 'cv2', 'matplotlib', 'horovod'}\n"
+            "      & set(sys.modules))\n")
+    process = python(code)
     out, err = process.communicate(timeout=60)
     assert err == ""
     assert out.startswith("usage: ")
@@ -133,8 +136,51 @@ def test_a_second_sigterm_does_not_break_the_clean_up():
             "    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n"
             "    finally:\n        os.kill(os.getpid(), signal.SIGTERM)\n        print('cleaned')\n"
             "cli.run(main)")
-    process = python(code, stdout=subprocess.PIPE)
+    process = python(code)
     assert process.communicate(timeout=60) == ("cleaned\n", "error: stopped by SIGTERM\n")
+    assert process.returncode == 143
+
+
+def test_a_rank_takes_its_cores_before_all_else():
+    """Threads keep the cores that they start with, and OpenMP's are counted from these.
+
+    That it has a launcher is not for the processes that it starts.
+    """
+    core = min(os.sched_getaffinity(0))
+    process = python(
+        "import os, sys\nfrom gluon_tricks import cli\n"
+        "cli.run(lambda: print(os.sched_getaffinity(0), os.environ['OMP_NUM_THREADS'],\n"
+        "                      {'numpy', 'GLUON_TRICKS_LAUNCHER'} & {*sys.modules, *os.environ}))",
+        env={"GLUON_TRICKS_CORES": str(core), "HOROVOD_LOCAL_SIZE": "4",
+             "GLUON_TRICKS_LAUNCHER": str(os.getpid())})
+    assert process.communicate(timeout=60) == (f"{{{core}}} 1 set()\n", "")
+
+
+@pytest.mark.parametrize(("rank", "ending", "code", "shut_down"), [
+    (1, "OSError('full')", 1, False), (1, "InputError('no x')", 2, False),
+    (1, "ZeroDivisionError", 1, False), (0, "ZeroDivisionError", 1, False),
+    (1, "SaidElsewhere(2)", 2, False), (1, "Stopped(signal.SIGTERM, 'saved')", 143, False),
+    (1, "SystemExit(0)", 0, True), (0, "OSError('full')", 1, False)])
+def test_a_rank_that_fails_is_gone_before_its_peers_are_told(rank, ending, code, shut_down):
+    """What Horovod does when Python exits stands here as a line on stderr."""
+    process = python(
+        "import atexit, signal, sys\nfrom gluon_tricks import cli\n"
+        "from gluon_tricks.errors import *\n"
+        "atexit.register(print, 'shutdown', file=sys.stderr)\n"
+        "def main():\n"
+        "    print('line')\n"
+        f"    raise {ending}\n"
+        "cli.run(main)", env={"HOROVOD_RANK": str(rank), "HOROVOD_SIZE": "2"})
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, "shutdown" in err) == (code, "line\n", shut_down)
+    said = [word for word in ("full", "no x", "ZeroDivisionError", "saved") if word in ending]
+    assert all(f"{word}\n" in err for word in said) and ("Zero" in ending) == ("Trace" in err)
+
+
+def test_a_rank_whose_launcher_is_gone_before_it_began():
+    process = python("from gluon_tricks import cli\ncli.run(lambda: print('ran'))",
+                     env={"GLUON_TRICKS_LAUNCHER": "1"})
+    assert process.communicate(timeout=30) == ("", "")
     assert process.returncode == 143
 
 
