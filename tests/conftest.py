@@ -1,5 +1,7 @@
 """What several tests share."""
 
+import importlib.util
+import json
 import math
 import os
 import subprocess
@@ -15,6 +17,7 @@ from gluon_tricks.data import native
 from gluon_tricks.data.record import RecordWriter
 
 ROOT = Path(__file__).parent.parent
+SUPPORT = ROOT / "tests" / "support"
 
 
 @pytest.fixture
@@ -32,6 +35,24 @@ def run_python():
     def run(code: str, timeout: float = 300) -> subprocess.CompletedProcess:
         return subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
                               capture_output=True, text=True, timeout=timeout)
+    return run
+
+
+@pytest.fixture(scope="session")
+def in_ranks():
+    """in_ranks(size, program, arguments...): a file of tests/support, run as so many ranks by the
+    launcher; the finished process. Skips without Horovod, but in CI, where it must be there."""
+    if importlib.util.find_spec("horovod") is None:
+        assert os.environ.get("CI") != "true", "Horovod is missing"
+        pytest.skip("needs Horovod, which scripts/test.sh installs")
+
+    def run(size: int, program: str, *arguments, timeout: float = 300):
+        command = [sys.executable, "-W", "ignore", str(SUPPORT / program), *map(str, arguments)]
+        code = ("import json, sys; from gluon_tricks.launch import launch; "
+                "sys.exit(launch(int(sys.argv[1]), pin=True, command=json.loads(sys.argv[2])))")
+        return subprocess.run([sys.executable, "-c", code, str(size), json.dumps(command)],
+                              capture_output=True, text=True, timeout=timeout,
+                              env={**os.environ, "OMP_NUM_THREADS": "1"})
     return run
 
 
@@ -112,7 +133,7 @@ def bilinear():
     return _bilinear
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def noise_records(jpeg):
     """noise_records(prefix, count, size, classes): a .rec of noise pictures."""
     def write(prefix: Path, count: int, size: tuple[int, int], classes: int) -> None:
