@@ -1,6 +1,7 @@
 """A quick look at every record of a set before training: what surely cannot be decoded."""
 
 import contextlib
+import hashlib
 
 from gluon_tricks.data.decode import check_size, check_whole, decode, webp_length
 from gluon_tricks.data.header import Header, ShortHeader, read_header
@@ -37,6 +38,12 @@ def quick_check(records: RecordSet, workers: int) -> list[tuple[int, Damage]]:
 
     with contextlib.closing(ordered_map(check, range(0, len(records), _CHUNK), workers)) as chunks:
         return [damage for chunk in chunks for damage in chunk]
+
+
+def fingerprint(records: RecordSet) -> str:
+    """A hash of a set's .idx and labels: the same for the same records in the same order."""
+    parts = (records.keys, records.offsets, records.lengths, records.labels)
+    return hashlib.sha256(b"".join(part.astype("<i8").tobytes() for part in parts)).hexdigest()[:16]
 
 
 def _check_record(records: RecordSet, index: int) -> None:

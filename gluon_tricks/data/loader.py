@@ -47,10 +47,11 @@ class RecordLoader(mx.io.DataIter):
     dtype "float32" or "float16", layout "NCHW" or "NHWC". `dct_shortcut` lets the native decoder
     decode large crops at a half, a quarter or an eighth of their size. With `skip_damaged`,
     damaged records, and those that `skipped` names from the start, are left out of their batch,
-    which is so much smaller, or left out itself; `skipped` collects their numbers.
+    which is so much smaller, even empty: the number of batches depends on the order alone.
+    `skipped` collects their numbers.
 
     `epoch` gives Batches. The class is also a DataIter of MXNet's (float32 labels, pad 0), whose
-    position `seek` sets and whose `reset` goes on to the next epoch.
+    position `seek` sets and whose `reset` goes on to the next epoch; it passes over empty batches.
     """
 
     def __init__(self, records: RecordSet, transform: Transform, order: TrainOrder | EvalOrder, *,
@@ -95,9 +96,9 @@ class RecordLoader(mx.io.DataIter):
             for step, indices in enumerate(self.order.batches(epoch, start_step), start_step):
                 waiting.append(self._start(indices, epoch, step))
                 if len(waiting) > self._prefetch:
-                    yield from self._finish(waiting.popleft())
+                    yield self._finish(waiting.popleft())
             while waiting:
-                yield from self._finish(waiting.popleft())
+                yield self._finish(waiting.popleft())
         finally:
             for pending in waiting:
                 for task in pending.tasks:
@@ -140,17 +141,14 @@ class RecordLoader(mx.io.DataIter):
             return False
         return True
 
-    def _finish(self, pending: _Pending) -> list[Batch]:
-        """The batch, or none where all its records are damaged."""
+    def _finish(self, pending: _Pending) -> Batch:
+        """The batch, without damaged records."""
         damaged = [row for task in pending.tasks for row in task.result()]
         batch = pending.batch
         self.skipped.update(batch.indices[damaged].tolist())
-        if len(damaged) < len(batch.indices):
-            parts = batch[:3]
-            if damaged:
-                parts = [np.delete(part, damaged, axis=0) for part in parts]
-            return [Batch(*parts, batch.step)]
-        return []
+        if not damaged:
+            return batch
+        return Batch(*(np.delete(part, damaged, axis=0) for part in batch[:3]), batch.step)
 
     def _buffer(self, rows: int) -> np.ndarray:
         """Memory for a batch's images: some that nobody holds any more, where there is some, for
@@ -197,7 +195,7 @@ class RecordLoader(mx.io.DataIter):
         if self._batches is None:
             self._batches = self.epoch(*self._position)
         self._begun = True  # even if it has no batch left, or the first one fails
-        batch = next(self._batches)
+        batch = next(batch for batch in self._batches if len(batch.labels))
         # The NDArray keeps the memory that it shares alive. A view, for it is made read-only.
         images = mx.nd.from_numpy(batch.images.view())
         # No provide_data: Module would take it for the shape of a batch that is smaller.

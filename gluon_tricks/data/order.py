@@ -69,6 +69,11 @@ class EvalOrder:
     def steps(self) -> int:
         return -(-len(range(self.rank, self.records, self.world_size)) // self.batch_size)
 
+    @property
+    def most_steps(self) -> int:
+        """Batches of the rank that has most of them."""
+        return -(-self.records // (self.world_size * self.batch_size))
+
     def batches(self, epoch: int = 0, start_step: int = 0) -> Iterator[np.ndarray]:
         """This rank's batches, the same in every epoch."""
         own = np.arange(self.rank, self.records, self.world_size)

@@ -78,11 +78,13 @@ def test_resuming_at_any_step_gives_the_rest(mixed, epoch):
         same(epoch(mixed, order, 2, start, workers=1 + start % 3), whole[start:])
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_see_the_pixels_a_single_process_sees(mixed, epoch, world_size):
-    alone = epoch(mixed, TrainOrder(RECORDS, 4 * world_size, seed=5), 1)
-    ranks = [epoch(mixed, TrainOrder(RECORDS, 4, 5, rank, world_size), 1)
+@pytest.mark.parametrize(("world_size", "at_once", "steps"), [
+    (2, 1, 6), (3, 1, 4), (4, 1, 3), (2, 3, 6), (3, 3, 3), (4, 3, 3)])
+def test_ranks_see_the_pixels_a_single_process_sees(mixed, epoch, world_size, at_once, steps):
+    alone = epoch(mixed, TrainOrder(RECORDS, 2 * world_size, seed=5, at_once=at_once), 1)
+    ranks = [epoch(mixed, TrainOrder(RECORDS, 2, 5, rank, world_size, at_once), 1)
              for rank in range(world_size)]
+    assert [len(each) for each in (alone, *ranks)] == [steps] * (1 + world_size)
     for step, batch in enumerate(alone):
         for field in ("images", "labels", "indices"):
             joined = np.concatenate([getattr(rank[step], field) for rank in ranks])
@@ -134,11 +136,16 @@ def test_given_labels_stand_in_for_those_of_the_records(mixed, epoch):
         assert batch.labels.tolist() == (batch.indices * 3).tolist()
 
 
-def test_ranks_of_an_evaluation_have_each_record_once(mixed, epoch):
-    ranks = [epoch(mixed, EvalOrder(RECORDS, 4, rank, 3), transform=EvalTransform(32, 36))
-             for rank in range(3)]
-    found = [index for batches in ranks for batch in batches for index in batch.indices.tolist()]
-    assert sorted(found) == list(range(RECORDS))
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_ranks_of_an_evaluation_have_each_record_once(mixed, epoch, world_size):
+    """With the pixels that a single process sees."""
+    ranks = [epoch(mixed, EvalOrder(RECORDS, 4, rank, world_size), transform=EvalTransform(32, 36))
+             for rank in range(world_size)]
+    alone = epoch(mixed, EvalOrder(RECORDS, RECORDS), transform=EvalTransform(32, 36))[0]
+    found = {index: pixels.tobytes() for batches in ranks for batch in batches
+             for index, pixels in zip(batch.indices.tolist(), batch.images, strict=True)}
+    assert sum(len(batch.indices) for batches in ranks for batch in batches) == RECORDS
+    assert found == {index: pixels.tobytes() for index, pixels in enumerate(alone.images)}
 
 
 @pytest.mark.parametrize("transform", [
