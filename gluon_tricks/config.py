@@ -66,8 +66,9 @@ class Settings:
     rec_val: str | None = _flag(None, "validation .rec", group=DATA)
     rec_val_idx: str | None = _flag(None, "its .idx; default: beside it", group=DATA)
     use_rec: bool = _switch("read RecordIO; always so, GluonCV's commands name it", group=DATA)
-    num_data_workers: int = _flag(4, "threads that decode and augment; 0: one a core", group=DATA,
-                                  type=int, short="-j")
+    num_data_workers: int = _flag(
+        4, "threads that decode and augment; 0: one a core. Several devices of a machine share "
+        "them, but take 4 each where there are 4 or more", group=DATA, type=int, short="-j")
     data_backend: str = _flag(
         "auto", "what decodes and augments: native (C++, where it was built), opencv, or mxnet "
         "(ImageRecordIter, with GluonCV's colour jitter and its own random numbers); auto takes "
@@ -174,7 +175,17 @@ class Settings:
         "GluonCV's numerics: warm-up and decay an update off, smoothing by eps / K, one mixing "
         "share a batch, distillation with weights of a half", group=TRICKS)
 
-    num_gpus: int = _flag(0, "GPUs; 0: the CPU", group=RUN, type=int)
+    num_gpus: int = _flag(0, "GPUs, of all hosts, a process each; 0: the CPU", group=RUN, type=int)
+    num_cpu_ranks: int = _flag(0, "processes that train together on CPUs, as so many GPUs would; "
+                               "0: one process on all cores", group=RUN, type=int)
+    grad_compression: str = _flag("none", "several devices: type that gradients of float32 and "
+                                  "bfloat16 runs travel in", group=RUN, choices=("none", "fp16"))
+    grad_predivide: float | None = _flag(
+        None, "several devices: each one's gradients are divided by it before they are added up; "
+        "default: the number of devices, so that no sum overflows", group=RUN, type=float)
+    num_groups: int = _flag(
+        0, "several devices: reduce gradients in so many groups, each when all of them are there; "
+        "0: Horovod fuses what is there, on CPUs one group", group=RUN, type=int)
     seed: int = _flag(0, "of initialisation, order and augmentation", group=RUN, type=int)
     save_dir: str | None = _flag(None, "run folder; default: runs/MODEL-N", group=RUN)
     log_interval: int = _flag(50, "updates between lines of the log", group=RUN, type=int)
@@ -198,9 +209,14 @@ class Settings:
         return rec, Path(given_idx).expanduser() if given_idx else rec.with_suffix(".idx")
 
     @property
+    def world_size(self) -> int:
+        """Processes that train together, one a device."""
+        return max(1, self.num_gpus, self.num_cpu_ranks)
+
+    @property
     def global_batch(self) -> int:
         """Samples of an update, over all devices."""
-        return self.batch_size * max(1, self.num_gpus) * self.accumulate
+        return self.batch_size * self.world_size * self.accumulate
 
     @property
     def array_dtype(self) -> str:

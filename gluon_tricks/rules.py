@@ -17,7 +17,7 @@ Rule = tuple[bool, str]
 def broken_rules(settings: "Settings") -> Iterator[str]:
     """What to say of each rule that the settings break, a line with the remedy."""
     for rules in (_range_rules, _picture_rules, _backend_rules, _optimiser_rules, _schedule_rules,
-                  _trick_rules, _run_rules):
+                  _trick_rules, _run_rules, _device_rules):
         for broken, message in rules(settings):
             if broken:
                 yield message
@@ -57,9 +57,11 @@ def _range_rules(s: "Settings") -> Iterator[Rule]:
                          "num_training_samples", "accumulate", "keep")
     yield from _at_least(s, 0, "num_data_workers", "lr", "wd", "lr_decay", "warmup_lr", "l1",
                          "warmup_epochs", "warmup_updates", "num_gpus", "lr_decay_period",
+                         "num_cpu_ranks", "num_groups",
                          "pca_noise", "mixup_off_epoch", "checkpoint_steps", "early_stop_patience")
     yield from _at_least(s, 0.001, "mixup_alpha")  # NumPy's draw from Beta may not end below
-    yield from _above_zero(s, "clip_grad_norm", "final_lr", "lars_eta", "temperature")
+    yield from _above_zero(s, "clip_grad_norm", "final_lr", "lars_eta", "temperature",
+                           "grad_predivide")
     yield from _at_least(s, 2, "num_classes")
     yield not 0 <= s.seed < 2**64, f"--seed {s.seed}: must be from 0 to 2^64 - 1"
     yield (s.ema is not None and not 0 < s.ema < 1,
@@ -193,3 +195,14 @@ def _run_rules(s: "Settings") -> Iterator[Rule]:
            f"--logging-file {s.logging_file!r}: must be a name without folders, it lies in the run "
            f"folder, and none of {', '.join(RUN_FILES)}")
     yield _without(s.resume == "auto" and s.save_dir is None, "--resume auto", "--save-dir")
+
+
+def _device_rules(s: "Settings") -> Iterator[Rule]:
+    yield _beside(s.num_gpus > 0 and s.num_cpu_ranks > 0, "--num-cpu-ranks", "--num-gpus")
+    for name in ("grad_compression", "grad_predivide", "num_groups"):
+        yield _without(s.world_size == 1 and _given(s, name), f"--{name.replace('_', '-')}",
+                       "--num-gpus or --num-cpu-ranks of 2 or more")
+    yield _beside(s.grad_compression == "fp16" and s.dtype == "float16", "--grad-compression fp16",
+                  "--dtype float16, whose gradients travel as they are")
+    yield (s.data_backend == "mxnet" and s.world_size > 1,
+           "--data-backend mxnet cannot share a set among processes: take another --data-backend")

@@ -54,14 +54,17 @@ OTHER = {  # of each setting a value that is not the default, as a user would wr
     "teacher_params": ("t.params", "t.params"), "temperature": ("4", 4.0),
     "hard_weight": ("0.5", 0.5), "last_gamma": (None, True), "no_wd": (None, True),
     "gluoncv_compat": (None, True), "num_gpus": ("1", 1), "seed": ("7", 7),
+    "num_cpu_ranks": ("2", 2), "grad_compression": ("fp16", "fp16"), "num_groups": ("3", 3),
+    "grad_predivide": ("4", 4.0),
     "save_dir": ("out", "out"), "log_interval": ("3", 3), "logging_file": ("my.log", "my.log"),
     "tensorboard": (None, True), "resume": ("runs/1", "runs/1"), "keep": ("5", 5),
     "checkpoint_steps": ("100", 100), "early_stop_patience": ("6", 6), "nan": ("skip", "skip"),
 }
-TEACHER = ("--teacher", "resnet152_v1d")
+TEACHER, RANKS = ("--teacher", "resnet152_v1d"), ("--num-cpu-ranks", "2")
 ALONG = {"warmup_lr": ("--warmup-epochs", "5"), "loss_scale": ("--dtype=float16", "--num-gpus=1"),
          "warmup_mode": ("--warmup-epochs", "5", "--warmup-lr", "0.01"),
          "final_lr": ("--optimizer", "adabound"), "lars_eta": ("--optimizer", "lars"),
+         "grad_compression": RANKS, "num_groups": RANKS, "grad_predivide": RANKS,
          "mixup_alpha": ("--mixup", "--batch-size=32"), "mixup_off_epoch": ("--mixup", "--seed=0"),
          "teacher_params": TEACHER, "temperature": TEACHER, "hard_weight": TEACHER}  # these need
 

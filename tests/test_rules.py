@@ -201,7 +201,26 @@ RUN = [
     ("--resume auto", "--resume auto has no meaning without --save-dir: give both",
      "--resume auto --save-dir runs/1"),
 ]
-ROWS = [*RANGES, *PICTURES, *BACKENDS, *OPTIMISER, *SCHEDULE, *TRICKS, *RUN]
+NEED_RANKS = "has no meaning without --num-gpus or --num-cpu-ranks of 2 or more: give both"
+DEVICES = [
+    ("--num-cpu-ranks -1", "--num-cpu-ranks -1: must be at least 0", "--num-cpu-ranks 1"),
+    ("--num-cpu-ranks 2 --num-groups -1", "--num-groups -1: must be at least 0",
+     "--num-cpu-ranks 2 --num-groups 1"),
+    ("--num-gpus 2 --grad-predivide 0", "--grad-predivide 0.0: must be above 0",
+     "--num-gpus 2 --grad-predivide 0.1"),
+    ("--num-gpus 2 --num-cpu-ranks 2", "--num-cpu-ranks has no meaning with --num-gpus: leave one",
+     "--num-gpus 2"),
+    ("--num-gpus 1 --grad-compression fp16", f"--grad-compression {NEED_RANKS}",
+     "--num-gpus 2 --grad-compression fp16"),
+    ("--grad-predivide 2", f"--grad-predivide {NEED_RANKS}", "--num-gpus 8 --grad-predivide 2"),
+    ("--num-groups 1", f"--num-groups {NEED_RANKS}", "--num-gpus 2 --num-groups 1"),
+    ("--num-gpus 2 --dtype float16 --grad-compression fp16", "--grad-compression fp16 has no "
+     "meaning with --dtype float16, whose gradients travel as they are: leave one",
+     "--num-cpu-ranks 2 --dtype bfloat16 --grad-compression fp16"),
+    ("--num-gpus 2 --data-backend mxnet", "--data-backend mxnet cannot share a set among processes",
+     "--num-gpus 1 --data-backend mxnet"),
+]
+ROWS = [*RANGES, *PICTURES, *BACKENDS, *OPTIMISER, *SCHEDULE, *TRICKS, *RUN, *DEVICES]
 
 
 @pytest.mark.parametrize(("broken", "words", "kept"), ROWS, ids=[row[0] for row in ROWS])

@@ -15,11 +15,13 @@ from gluon_tricks.config import Settings
 from gluon_tricks.data.loader import Batch
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine import build
+from gluon_tricks.engine.agreement import agreed
 from gluon_tricks.engine.metrics import Sums
 from gluon_tricks.engine.resume import Start
 from gluon_tricks.engine.start import assemble
 from gluon_tricks.engine.stopping import StopRequest
 from gluon_tricks.engine.train import train_epoch
+from gluon_tricks.parallel import join
 
 WARM_UP = 2  # updates, or batches, before the clock starts: MXNet compiles in the first ones
 
@@ -53,22 +55,25 @@ class SyntheticRun:
     """
 
     def __init__(self, settings: Settings, most: int, stack: ExitStack):
+        ranks = stack.enter_context(join(settings.world_size))
+        ranks.check_same(agreed(settings))
         settings = dataclasses.replace(
             settings, num_training_samples=most * settings.global_batch, save_dir=None,
             resume=None, checkpoint_steps=0, tensorboard=False, warmup_epochs=0, warmup_updates=0,
             warmup_lr=0.0, warmup_mode="linear").settled_without_data()
-        device = build.device(settings)
+        device = build.device(settings, ranks.local_rank)
         networks = build.network(settings), build.teacher(settings, device)
         build.initialize(networks[0], settings, device)
         self._loader = SyntheticLoader(settings)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.run, _ = assemble(settings, device, networks, (self._loader, self._loader),
-                               Start(folder, None, []), StopRequest(), stack)
+                               Start(folder, None, []), StopRequest(ranks), stack, ranks)
 
     def seconds(self, updates: int) -> float:
         """What so many updates take, as the engine makes them."""
         self._loader.steps = updates * self.run.settings.accumulate
         mx.nd.waitall()
+        self.run.ranks.wait()
         started = time.perf_counter()
         train_epoch(self.run)
         mx.nd.waitall()
@@ -77,12 +82,13 @@ class SyntheticRun:
         return taken
 
 
-def training_speed(settings: Settings, updates: int) -> float:
-    """Samples/s of `updates` updates on made-up data."""
+def training_speed(settings: Settings, updates: int) -> float | None:
+    """Samples/s of `updates` updates on made-up data, of all devices; for the first rank."""
     with ExitStack() as stack:
         made_up = SyntheticRun(settings, updates, stack)
         made_up.seconds(min(WARM_UP, updates))
-        return updates * made_up.run.settings.global_batch / made_up.seconds(updates)
+        speed = updates * made_up.run.settings.global_batch / made_up.seconds(updates)
+        return speed if made_up.run.ranks.first else None
 
 
 def input_speed(settings: Settings, batches: int) -> tuple[float, str]:

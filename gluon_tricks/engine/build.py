@@ -30,22 +30,19 @@ from gluon_tricks.models.zoo import get_model, pretrained_file
 from gluon_tricks.optim import adabound, lars  # noqa: F401, they register themselves
 from gluon_tricks.optim.regularize import no_bias_decay
 from gluon_tricks.optim.update import Update
-from gluon_tricks.processor import has_bfloat16
+from gluon_tricks.parallel import Ranks, check_gpus
+from gluon_tricks.processor import has_bfloat16, local_ranks, share
 
 
-def device(settings: Settings) -> mx.Context:
-    """The device to train on. Raises InputError where it is not there, or not with that dtype."""
+def device(settings: Settings, local_rank: int = 0) -> mx.Context:
+    """The device that a rank trains on. Raises InputError where it is not there, or not with that
+    dtype."""
     if settings.num_gpus == 0:
         if settings.dtype == "bfloat16":
             _use_bfloat16()
         return mx.cpu()
-    if settings.num_gpus > 1:
-        raise InputError(f"--num-gpus {settings.num_gpus}: this version trains on one device; "
-                         "take --num-gpus 1")
-    if mx.context.num_gpus() == 0:
-        raise InputError(f"--num-gpus {settings.num_gpus}: MXNet sees no GPU here; take "
-                         "--num-gpus 0, or install mxnet-cu112 beside an NVIDIA driver")
-    return mx.gpu(0)
+    check_gpus(settings.num_gpus, local_rank + 1)
+    return mx.gpu(local_rank)
 
 
 def _use_bfloat16() -> None:
@@ -209,9 +206,12 @@ def _speaking_of_the_teacher() -> Iterator[None]:
 Loader = RecordLoader | ImageRecordLoader
 
 
-def train_loader(settings: Settings, records: RecordSet, skipped: Iterable[int] = ()) -> Loader:
-    """Shuffled, augmented batches; of settled settings. `skipped` names damaged records."""
-    order = TrainOrder(len(records), settings.batch_size, settings.seed,
+def train_loader(settings: Settings, records: RecordSet, skipped: Iterable[int] = (),
+                 ranks: Ranks | None = None) -> Loader:
+    """Shuffled, augmented batches, a rank's share; of settled settings. `skipped` names damaged
+    records."""
+    ranks = ranks or Ranks()
+    order = TrainOrder(len(records), settings.batch_size, settings.seed, ranks.rank, ranks.size,
                        at_once=settings.accumulate)
     if settings.data_backend == "mxnet":
         return ImageRecordLoader.train(
@@ -224,10 +224,12 @@ def train_loader(settings: Settings, records: RecordSet, skipped: Iterable[int] 
                         labels=labels, **loading(settings, training=True), skipped=skipped)
 
 
-def eval_loader(settings: Settings, records: RecordSet, skipped: Iterable[int] = ()) -> Loader:
-    """Every record once. Raises InputError where a label is beyond the classes."""
+def eval_loader(settings: Settings, records: RecordSet, skipped: Iterable[int] = (),
+                ranks: Ranks | None = None) -> Loader:
+    """Every record once, over all ranks. Raises InputError where a label is beyond the classes."""
     check_labels(records, records.labels, settings.num_classes)
-    order = EvalOrder(len(records), settings.batch_size)
+    ranks = ranks or Ranks()
+    order = EvalOrder(len(records), settings.batch_size, ranks.rank, ranks.size)
     if settings.data_backend == "mxnet":
         return ImageRecordLoader.evaluation(
             records, order, size=settings.input_size, mean=settings.rgb_mean, std=settings.rgb_std,
@@ -254,7 +256,10 @@ def eval_transform(settings: Settings) -> EvalTransform:
 
 
 def _workers(settings: Settings) -> int:
-    return settings.num_data_workers or cores()
+    """Threads of this process: its share of what a machine's ranks have together, but 4 at least
+    where 4 are asked for."""
+    wanted = settings.num_data_workers
+    return max(-(-wanted // local_ranks()), min(wanted, 4)) if wanted else share(cores())
 
 
 def loading(settings: Settings, *, training: bool) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
+from gluon_tricks.parallel import Ranks
+
 
 class Scores(NamedTuple):
     """Means over `count` samples; top1 and top5 are accuracies from 0 to 1."""
@@ -25,6 +27,11 @@ class Sums(NamedTuple):
     loss: float = 0.0
     hits1: float = 0.0
     hits5: float = 0.0
+
+    def over(self, ranks: Ranks) -> "Sums":
+        """Those of all ranks together."""
+        count, *sums = ranks.sum(self)
+        return Sums(int(count), *sums)
 
 
 def mean_scores(sums: Sums) -> Scores:
@@ -70,7 +77,7 @@ class _Sums(HybridBlock):
 
 
 class Tally:
-    """Scores of all batches since it was made, and of those before, which `start` summed."""
+    """Sums of all batches since it was made, and of those before, which `start` summed."""
 
     def __init__(self, start: Sums | None = None):
         self._plain, self._mixed = _Sums(), _Sums()
@@ -122,7 +129,3 @@ class Tally:
         """The first update whose loss was not finite, None where all were. Waits."""
         found = math.inf if self._first_bad is None else float(self._first_bad.asscalar())
         return None if math.isinf(found) else int(found)
-
-    def scores(self) -> Scores:
-        """Waits for the device. Raises ValueError where there was no batch."""
-        return mean_scores(self.sums())

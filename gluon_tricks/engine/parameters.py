@@ -47,6 +47,11 @@ def arrays_of(network: HybridBlock) -> dict[str, mx.nd.NDArray]:
             for name, parameter in network._collect_params_with_prefix().items()}
 
 
+def is_statistic(name: str) -> bool:
+    """Whether a structural name is that of a running statistic of BatchNorm's."""
+    return name.endswith(("running_mean", "running_var"))
+
+
 def read_parameters(path: Path) -> dict[str, mx.nd.NDArray]:
     """The arrays of a .params file by structural name. Raises InputError where it is none."""
     if not path.is_file():

@@ -6,15 +6,14 @@ from typing import NamedTuple
 
 from gluon_tricks.config import Settings
 from gluon_tricks.engine import checkpoint
+from gluon_tricks.engine.agreement import OF_A_MACHINE
 from gluon_tricks.engine.checkpoint import Checkpoint
 from gluon_tricks.engine.progress import Progress
 from gluon_tricks.engine.runlog import make_folder, new_run_folder
 from gluon_tricks.errors import InputError
 
 # What may change without changing what the run computes.
-FREE = {"data_dir", "rec_train", "rec_train_idx", "rec_val", "rec_val_idx", "use_rec",
-        "num_data_workers", "save_dir", "log_interval", "logging_file", "tensorboard", "resume",
-        "keep", "checkpoint_steps", "teacher_params"}
+FREE = OF_A_MACHINE | {"use_rec", "log_interval", "keep", "checkpoint_steps"}
 # What the arrays and the position of a checkpoint are made for.
 FIXED = ("model", "num_classes", "optimizer", "dtype", "seed", "num_training_samples")
 
@@ -65,6 +64,43 @@ def find(settings: Settings) -> Start:
     return Start(home, found, _passed_over(refused))
 
 
+def batch_size(settings: Settings) -> int:
+    """The batch of a device: as the settings say, but where the checkpoint to go on from is of
+    another number of ranks, what leaves its global batch as it is.
+
+    Raises InputError where so many ranks cannot share that batch equally.
+    """
+    found = _peek(settings)
+    before = found and before_it(found, settings)
+    if not found or before.world_size == settings.world_size:
+        return settings.batch_size
+    each, left = divmod(before.global_batch, settings.world_size * settings.accumulate)
+    if left or not each:
+        raise InputError(f"{found.path} is of a run with a global batch of {before.global_batch}, "
+                         f"which {settings.world_size} ranks with --accumulate "
+                         f"{settings.accumulate} cannot share equally: choose another number of "
+                         "either")
+    return each
+
+
+def _peek(settings: Settings) -> Checkpoint | None:
+    """The checkpoint that --resume names, where there is one."""
+    if settings.resume is None:
+        return None
+    path = Path(settings.save_dir if settings.resume == "auto" else settings.resume).expanduser()
+    if settings.resume == "auto" or (path / "checkpoints").is_dir():
+        return checkpoint.newest(path)[0]
+    return checkpoint.read(path.resolve()) if path.is_dir() else None
+
+
+def before_it(found: Checkpoint, settings: Settings) -> Settings:
+    """The settings with the devices and batches of the run that wrote a checkpoint."""
+    given = found.state["settings"]
+    counts = {name: given[name] for name in ("batch_size", "accumulate", "num_gpus",
+                                             "num_cpu_ranks") if _is_count(given.get(name))}
+    return dataclasses.replace(settings, **{"num_cpu_ranks": 0, **counts})
+
+
 def run_folder(found: Checkpoint) -> Path | None:
     """The folder of the run that wrote a checkpoint, None where it lies elsewhere."""
     store = found.path.parent
@@ -96,18 +132,18 @@ def restored(found: Checkpoint, settings: Settings) -> tuple[Progress, list[str]
     if averaged != (settings.ema is not None):
         raise InputError(f"{found.path} was saved {'with' if averaged else 'without'} --ema: do "
                          "the same, or train anew")
-    old = dataclasses.replace(settings, **{name: before[name] for name in (
-        "batch_size", "accumulate", "num_gpus") if _is_count(before.get(name))})
+    old = before_it(found, settings)
     if old.global_batch != settings.global_batch:
         raise InputError(f"{found.path} is of a run with a global batch of {old.global_batch}, "
                          f"not {settings.global_batch}: choose --batch-size, --accumulate and "
-                         "--num-gpus so that it is the same")
+                         "the number of devices so that it is the same")
     try:
         progress = Progress.from_json(found.state["progress"])
     except ValueError as error:
         raise InputError(f"{found.path / checkpoint.STATE}: {error}: take another checkpoint"
                          ) from error
-    progress.step = progress.step // old.accumulate * settings.accumulate
+    samples = progress.step * old.batch_size * old.world_size  # that the epoch has seen
+    progress.step = samples // (settings.batch_size * settings.world_size)
     if (progress.epoch, progress.step) > (settings.num_epochs, 0):
         raise InputError(f"{found.path} stands in epoch {progress.epoch + 1}, beyond --num-epochs "
                          f"{settings.num_epochs}: give more, or train anew")

@@ -9,7 +9,7 @@ from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.config import Settings
 from gluon_tricks.engine import build
-from gluon_tricks.engine.parameters import arrays_of, set_arrays
+from gluon_tricks.engine.parameters import arrays_of, is_statistic, set_arrays
 from gluon_tricks.engine.progress import Progress
 from gluon_tricks.engine.runlog import RunLog
 from gluon_tricks.engine.saving import Saver
@@ -18,6 +18,7 @@ from gluon_tricks.optim.ema import WeightAverage
 from gluon_tricks.optim.gluoncv_schedule import gluoncv_lr_at
 from gluon_tricks.optim.schedule import lr_at
 from gluon_tricks.optim.update import Update
+from gluon_tricks.parallel import Ranks
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,19 @@ class Run:
     progress: Progress
     stop: StopRequest
     saver: Saver
+    ranks: Ranks
+
+    def agree_statistics(self) -> None:
+        """Give all ranks the mean of BatchNorm's running statistics, which each has its own of.
+
+        A rank's average of them is averaged alike: the mean of averages is the average of means.
+        """
+        mx.nd.waitall()  # a backward pass writes statistics, of which MXNet's engine is not told
+        for part, arrays in (("network", arrays_of(self.network)),
+                             ("average", self.average.arrays if self.average else {})):
+            self.ranks.average({f"{part}:{name}": array for name, array in arrays.items()
+                                if is_statistic(name)})
+        mx.nd.waitall()
 
     @contextlib.contextmanager
     def weights_to_keep(self) -> Iterator[None]:

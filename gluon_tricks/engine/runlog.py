@@ -188,6 +188,31 @@ class RunLog:
                    best_top5=best.top5, top1=last.top1, top5=last.top5)
 
 
+class SilentLog:
+    """What the other ranks have in place of the first one's RunLog: they write and say nothing."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __enter__(self) -> "SilentLog":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def lengths(self) -> dict[str, int]:
+        return {}
+
+    def attempt(self, name: str, write: Callable[[], Any]) -> bool:
+        """It went well, as far as this rank has a part in it."""
+        return True
+
+    def _nothing(self, *_, **__) -> None:
+        pass
+
+    write = info = start_epoch = step = epoch = end = _nothing
+
+
 def _name_of_loss(settings: Settings) -> str:
     """What training's loss is, beside validation's plain cross-entropy."""
     tricks = {"smoothed": settings.label_smoothing > 0, "mixed": settings.mixup,

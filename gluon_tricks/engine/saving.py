@@ -15,6 +15,7 @@ from gluon_tricks.engine.metrics import Sums, Tally
 from gluon_tricks.engine.parameters import arrays_of, save_arrays
 from gluon_tricks.errors import RunFault, Stopped
 from gluon_tricks.optim.precision import all_finite
+from gluon_tricks.parallel import left_alone
 
 if TYPE_CHECKING:
     from gluon_tricks.engine.run import Run
@@ -37,8 +38,11 @@ class Saver:
                 or (self._failed and done % settings.log_interval == 0))
 
     def save(self, run: "Run") -> None:
-        """Write a checkpoint, or warn; then stop the run where a signal asks for it."""
-        mx.nd.waitall()  # BatchNorm writes its statistics without MXNet's engine knowing
+        """Write a checkpoint, or warn; then stop the run where a signal asks for it.
+
+        The first rank writes, and all know whether it could.
+        """
+        run.agree_statistics()
         self.check_finite(run)
         self._write_held(run)
 
@@ -50,17 +54,21 @@ class Saver:
                        "logs": run.log.lengths(), "versions": versions()}),
                 keep=run.settings.keep)
 
-        self._failed = not run.log.attempt("checkpoints", write)
+        written = run.log.attempt("checkpoints", write)
+        self._failed, last = run.ranks.from_first([not written, self.last and str(self.last)])
+        self.last = last and Path(last)
         if run.stop.signal is not None:
             self._stop(run)
 
     def _stop(self, run: "Run") -> None:
         where = f"at update {run.updates_done}, epoch {run.progress.epoch + 1}"
         if self._failed:
-            raise RunFault(f"stopped by {run.stop.signal.name} {where}, and the run could not be "
-                           f"saved; the last checkpoint is {self.last or 'none'}")
-        raise Stopped(run.stop.signal, f"stopped by {run.stop.signal.name} {where}, saved as "
-                      f"{self.last}; go on with: {how_to_go_on(run.log.folder)}")
+            raise run.ranks.once(RunFault(
+                f"stopped by {run.stop.signal.name} {where}, and the run could not be saved; the "
+                f"last checkpoint is {self.last or 'none'}"))
+        raise run.ranks.once(Stopped(
+            run.stop.signal, f"stopped by {run.stop.signal.name} {where}, saved as {self.last}; go "
+            f"on with: {how_to_go_on(run.log.folder, run.ranks.size, run.ranks.hosts)}"))
 
     def end(self, run: "Run") -> None:
         """A last try. Raises RunFault where something of the run is in memory only."""
@@ -70,9 +78,11 @@ class Saver:
             missing.append("its last checkpoint")
         if not run.log.attempt("log.jsonl", run.log.lengths):
             missing.append("lines of its logs")
+        missing = run.ranks.from_first(missing)
         if missing:
-            raise RunFault(f"{run.log.folder}: the run ended, but {', '.join(missing)} could not "
-                           f"be written: free some space and go on from {self.last or 'the start'}")
+            raise run.ranks.once(RunFault(
+                f"{run.log.folder}: the run ended, but {', '.join(missing)} could not be written: "
+                f"free some space and go on from {self.last or 'the start'}"))
 
     def keep_parameters(self, run: "Run", path: Path) -> None:
         """Write the network's parameters to a file, or hold them until that works."""
@@ -89,26 +99,35 @@ class Saver:
                 del self._held[path]
 
     def finite(self, run: "Run", tally: Tally) -> Sums:
-        """The tally's sums. Raises RunFault where a loss was not finite."""
-        sums = tally.sums()
+        """The tally's sums, of all ranks. Raises RunFault where a loss was not finite."""
+        sums = tally.sums().over(run.ranks)
         if not math.isfinite(sums.loss):
-            raise self.diverged(run, f"the loss is {sums.loss}", tally.first_bad())
+            seen = [update for update in run.ranks.gather(tally.first_bad()) if update is not None]
+            raise self.diverged(run, f"the loss is {sums.loss}", min(seen, default=None))
         return sums
 
     def check_finite(self, run: "Run", loss: float = 0.0) -> None:
         """Raises RunFault where the loss or a parameter is not finite."""
         if not math.isfinite(loss):
             raise self.diverged(run, f"the validation loss is {loss}", run.updates_done - 1)
-        if not all_finite(list(arrays_of(run.network).values())):
+        if not run.ranks.all(all_finite(list(arrays_of(run.network).values()))):
             raise self.diverged(run, "a parameter is not finite", run.updates_done - 1)
 
-    def diverged(self, run: "Run", what: str, update: int | None = None) -> RunFault:
-        """What to raise where a run has no hope; `update`: where it was seen, or the last."""
+    def diverged(self, run: "Run", what: str, update: int | None = None) -> BaseException:
+        """What all ranks raise where a run has no hope; `update`: where it was seen, or the last.
+        """
         update = run.updates_done - 1 if update is None else update
-        good = f"the last good checkpoint is {self.last}" if self.last else \
+        return run.ranks.once(RunFault(
+            f"{what} at update {update}, lr {run.lr(update):g}: lower --lr or lengthen "
+            f"--warmup-epochs; {self._last_good()}"))
+
+    def deserted(self, error: Exception) -> RunFault:
+        """What to raise where an error says that another rank has left."""
+        return RunFault(f"{left_alone(error)}; {self._last_good()}")
+
+    def _last_good(self) -> str:
+        return f"the last good checkpoint is {self.last}" if self.last else \
             "there is no checkpoint yet"
-        return RunFault(f"{what} at update {update}, lr {run.lr(update):g}: lower --lr or lengthen "
-                        f"--warmup-epochs; {good}")
 
 
 def versions() -> dict[str, str]:
@@ -116,8 +135,12 @@ def versions() -> dict[str, str]:
     return {"gluon_tricks": gluon_tricks.__version__, "mxnet": mx.__version__}
 
 
-def how_to_go_on(folder: Path) -> str:
-    """The command that started this run, with what makes it go on."""
+def how_to_go_on(folder: Path, ranks: int = 1, hosts: int = 1) -> str:
+    """The command that started this run, with what makes it go on.
+
+    Where it does not name its number of ranks, or they are on several hosts, horovodrun was given
+    them.
+    """
     words, given = [], iter(sys.argv)
     for word in given:
         name = word.partition("=")[0]
@@ -126,7 +149,12 @@ def how_to_go_on(folder: Path) -> str:
                 next(given, None)
             continue
         words.append(word)
-    return shlex.join([sys.executable, *words, "--save-dir", str(folder), "--resume", "auto"])
+    named = {word.partition("=")[0] for word in words} & {"--num-gpus", "--num-cpu-ranks"}
+    launcher = []
+    if ranks > 1 and (hosts > 1 or not named):
+        launcher = ["horovodrun", "-np", str(ranks), *(["-H", "HOSTS"] if hosts > 1 else [])]
+    return shlex.join([*launcher, sys.executable, *words, "--save-dir", str(folder), "--resume",
+                       "auto"])
 
 
 def position(state: dict[str, Any]) -> str:

@@ -9,34 +9,36 @@ import portalocker
 from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.config import Settings
+from gluon_tricks.data.check import fingerprint
 from gluon_tricks.data.classes import check_same_classes, write_classes
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine import build, resume, summary
+from gluon_tricks.engine.agreement import agreed
 from gluon_tricks.engine.checkpoint import Checkpoint
 from gluon_tricks.engine.parameters import arrays_of, check_fit, set_arrays
 from gluon_tricks.engine.progress import Progress
 from gluon_tricks.engine.run import Run
-from gluon_tricks.engine.runlog import RunLog, check_tensorboard
+from gluon_tricks.engine.runlog import RunLog, SilentLog, check_tensorboard
 from gluon_tricks.engine.saving import Saver
 from gluon_tricks.engine.stopping import StopRequest
 from gluon_tricks.errors import InputError
 from gluon_tricks.optim.ema import WeightAverage
 from gluon_tricks.optim.update import Update
+from gluon_tricks.parallel import Ranks
 
 
-def loaders(settings: Settings, val_set: RecordSet, train_set: RecordSet,
-            stack: ExitStack) -> tuple[build.Loader, build.Loader]:
-    """For validation and training; what their first pictures show is known before a file is made.
-    """
-    val_data = stack.enter_context(build.eval_loader(
-        settings, val_set, build.damaged_records(settings, val_set)))
-    train_data = stack.enter_context(build.train_loader(
-        settings, train_set, build.damaged_records(settings, train_set)))
-    for data in (val_data, train_data):
-        with closing(data.epoch()) as batches:
-            if next(batches, None) is None:
-                raise build.nothing_left(data)
-    return val_data, train_data
+def loaders(settings: Settings, val_set: RecordSet, train_set: RecordSet, stack: ExitStack,
+            ranks: Ranks | None = None) -> tuple[build.Loader, build.Loader]:
+    """A rank's loaders for validation and training."""
+    return tuple(stack.enter_context(make(settings, records, build.damaged_records(
+        settings, records), ranks)) for make, records in (
+            (build.eval_loader, val_set), (build.train_loader, train_set)))
+
+
+def look_at(loader: build.Loader) -> bool:
+    """Whether a picture can be decoded: of the first batch that has one, all are."""
+    with closing(loader.epoch()) as batches:
+        return any(len(batch.labels) for batch in batches)
 
 
 def lock(folder: Path) -> portalocker.Lock:
@@ -50,30 +52,40 @@ def lock(folder: Path) -> portalocker.Lock:
     return guard
 
 
-def start(settings: Settings, stack: ExitStack) -> Run:
+def start(settings: Settings, stack: ExitStack, ranks: Ranks) -> Run:
     """The run that the settings describe, at its beginning or where a checkpoint left it.
 
     What it opens is closed by `stack`. Raises InputError for what the settings or the data cannot
-    do, before anything is written.
+    do, before anything is written, and where ranks disagree on them.
     """
-    check_tensorboard(settings)
-    device = build.device(settings)
-    train_set = stack.enter_context(RecordSet(*settings.rec_paths("train")))
-    val_set = stack.enter_context(RecordSet(*settings.rec_paths("val")))
-    settings = settings.settled(len(train_set), train_set.class_count())
-    classes = train_set.class_names()
-    check_same_classes(val_set.path, val_set.class_names(), classes)
-    networks = build.network(settings), build.teacher(settings, device)
-    val_data, train_data = loaders(settings, val_set, train_set, stack)
-    settings = dataclasses.replace(
-        settings, data_backend=train_data.backend, dct_shortcut=settings.dct_shortcut or (
-            "train" if train_data.backend == "native" and settings.crop == "resized"
-            else "never"))
-    build.initialize(networks[0], settings, device)
-    begin = resume.find(settings)
-    stack.callback(lock(begin.folder).release)
-    run, changed = assemble(settings, device, networks, (train_data, val_data), begin,
-                            stack.enter_context(StopRequest()), stack)
+    ranks.check_same(agreed(settings))
+    with ranks.together():
+        batch_size = resume.batch_size(settings) if ranks.first else None
+    settings = dataclasses.replace(settings, batch_size=ranks.from_first(batch_size))
+    with ranks.together():
+        check_tensorboard(settings)
+        device = build.device(settings, ranks.local_rank)
+        train_set = stack.enter_context(RecordSet(*settings.rec_paths("train")))
+        val_set = stack.enter_context(RecordSet(*settings.rec_paths("val")))
+        settings = settings.settled(len(train_set), train_set.class_count())
+        classes = train_set.class_names()
+        check_same_classes(val_set.path, val_set.class_names(), classes)
+        networks = build.network(settings), build.teacher(settings, device)
+        data = loaders(settings, val_set, train_set, stack, ranks)
+        found = [look_at(loader) for loader in data]
+        settings = dataclasses.replace(
+            settings, data_backend=data[1].backend, dct_shortcut=settings.dct_shortcut or (
+                "train" if data[1].backend == "native" and settings.crop == "resized"
+                else "never"))
+        build.initialize(networks[0], settings, device)
+    ranks.check_same(agreed(settings, training_set=fingerprint(train_set),
+                            validation_set=fingerprint(val_set)))
+    for loader, somewhere in zip(data, ranks.sum(found), strict=True):
+        if not somewhere:
+            raise ranks.once(build.nothing_left(loader))
+    begin = begin_at(settings, ranks, stack)
+    run, changed = assemble(settings, device, networks, data[::-1], begin,
+                            stack.enter_context(StopRequest(ranks)), stack, ranks)
     if classes:  # for whoever evaluates the parameters
         run.log.write("classes.json", lambda: write_classes(run.log.folder / "classes.json",
                                                             classes))
@@ -81,34 +93,62 @@ def start(settings: Settings, stack: ExitStack) -> Run:
     return run
 
 
+def begin_at(settings: Settings, ranks: Ranks, stack: ExitStack) -> resume.Start:
+    """Where the run begins. The first rank finds it and locks its folder; the others need neither
+    the folder nor the checkpoint."""
+    begin = None
+    with ranks.together():
+        if ranks.first:
+            begin = resume.find(settings)
+            stack.callback(lock(begin.folder).release)
+    folder = ranks.from_first(begin and str(begin.folder))
+    return begin or resume.Start(Path(folder), None, [])
+
+
 def assemble(settings: Settings, device: mx.Context,
              networks: tuple[HybridBlock, HybridBlock | None],
-             data: tuple[build.Loader, build.Loader], begin: resume.Start,
-             stop: StopRequest, stack: ExitStack) -> tuple[Run, list[str]]:
+             data: tuple[build.Loader, build.Loader], begin: resume.Start, stop: StopRequest,
+             stack: ExitStack, ranks: Ranks) -> tuple[Run, list[str]]:
     """The run of an initialised network, its teacher, and training and validation data; and which
-    settings have changed since the checkpoint that it begins from."""
+    settings have changed since the checkpoint that it begins from.
+
+    All that a rank begins with is the first rank's: it alone need have the checkpoint.
+    """
     network, teacher = networks
     update = build.update(network, settings)
     average = None if settings.ema is None else WeightAverage(
         arrays_of(network), settings.ema, build.statistics_gradients(network))
     progress, changed, lengths = Progress(), [], None
-    if begin.checkpoint:
-        progress, changed = resume.restored(begin.checkpoint, settings)
-        fill(begin.checkpoint, network, update, average)
-        goes_on, best = progress.epoch < settings.num_epochs, begin.folder / "best.params"
-        if begin.folder == resume.run_folder(begin.checkpoint):
-            lengths = begin.checkpoint.state["logs"]
-        elif not goes_on:
-            raise InputError(f"{begin.checkpoint.path} is of a run that is whole: give a greater "
-                             "--num-epochs")
-        if goes_on and not best.is_file():  # in another folder, or the disk was full
-            progress.best_epoch, progress.best = progress.epoch - 1, None
+    with ranks.together():
+        if begin.checkpoint:
+            progress, changed, lengths = _restore(begin, settings, network, update, average)
+    progress = Progress.from_json(ranks.from_first(progress.to_json()))
+    for arrays in (arrays_of(network), average.arrays if average else {}, update.arrays(),
+                   arrays_of(teacher) if teacher else {}):
+        ranks.broadcast(arrays)
     update_number = (progress.epoch * settings.steps_per_epoch
                      + progress.step // settings.accumulate)
-    log = stack.enter_context(RunLog(begin.folder, settings, lengths, update_number))
+    log = stack.enter_context(RunLog(begin.folder, settings, lengths, update_number)
+                              if ranks.first else SilentLog(begin.folder))
     return Run(settings, device, network, build.is_random(network), teacher,
                build.loss(settings), update, average, *data, log, progress, stop,
-               Saver(begin.checkpoint.path if begin.checkpoint else None)), changed
+               Saver(begin.checkpoint.path if begin.checkpoint else None), ranks), changed
+
+
+def _restore(begin: resume.Start, settings: Settings, network: HybridBlock, update: Update,
+             average: WeightAverage | None) -> tuple[Progress, list[str], dict[str, int] | None]:
+    """Fill the parts of a run from a checkpoint; its progress, which settings have changed, and
+    how much of its logs counts, None for those of another folder."""
+    found = begin.checkpoint
+    progress, changed = resume.restored(found, settings)
+    fill(found, network, update, average)
+    goes_on, best = progress.epoch < settings.num_epochs, begin.folder / "best.params"
+    own = begin.folder == resume.run_folder(found)
+    if not own and not goes_on:
+        raise InputError(f"{found.path} is of a run that is whole: give a greater --num-epochs")
+    if goes_on and not best.is_file():  # in another folder, or the disk was full
+        progress.best_epoch, progress.best = progress.epoch - 1, None
+    return progress, changed, found.state["logs"] if own else None
 
 
 def fill(found: Checkpoint, network: HybridBlock, update: Update,

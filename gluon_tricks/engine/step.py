@@ -9,7 +9,7 @@ from mxnet import autograd
 from gluon_tricks.augment.rng import batch_rng
 from gluon_tricks.data.loader import Batch
 from gluon_tricks.engine.metrics import Tally
-from gluon_tricks.engine.parameters import arrays_of
+from gluon_tricks.engine.parameters import arrays_of, is_statistic
 from gluon_tricks.engine.run import Run
 from gluon_tricks.loss import smooth_labels
 from gluon_tricks.mixing.mixup import draw_gluoncv_pairs, draw_pairs, mixup
@@ -40,7 +40,8 @@ def inputs(run: Run, batch: Batch) -> Inputs:
     if epoch >= settings.num_epochs - settings.mixup_off_epoch:
         return Inputs(images, labels, targets)
     draw = draw_gluoncv_pairs if settings.gluoncv_compat else draw_pairs
-    pairs = draw(batch_rng(settings.seed, epoch, batch.step), len(labels), settings.mixup_alpha)
+    rng = batch_rng(settings.seed, epoch, batch.step, run.ranks.rank)
+    pairs = draw(rng, len(labels), settings.mixup_alpha)
     lam = mx.nd.array(pairs.lam, ctx=device, dtype="float32")
     partner = mx.nd.array(pairs.partner, ctx=device, dtype="int32")
     images, targets = mixup(images, targets, lam, partner)
@@ -51,7 +52,7 @@ def add_gradients(run: Run, batch: Batch, tally: Tally) -> mx.nd.NDArray:
     """Forward and backward; the samples' losses. Nothing here waits for the device."""
     number = run.progress.epoch * run.steps + batch.step
     if run.random:  # dropout's masks; seeding takes a millisecond
-        mx.random.seed(step_seed(run.settings.seed, number), ctx=run.device)
+        mx.random.seed(step_seed(run.settings.seed, number, run.ranks.rank), ctx=run.device)
     images, labels, targets, others, lam = inputs(run, batch)
     soft = []
     if run.teacher is not None:
@@ -70,9 +71,9 @@ def loss_scale(run: Run) -> float:
     return run.progress.loss_scale.scale if wanted == "dynamic" else wanted or 1.0
 
 
-def step_seed(seed: int, number: int) -> int:
+def step_seed(seed: int, number: int, rank: int = 0) -> int:
     """MXNet's seed of one batch, 31 bits: its generator's state cannot be saved, so seed anew."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) >> 1
+    return int(np.random.SeedSequence([seed, number, rank]).generate_state(1)[0]) >> 1
 
 
 class Step:
@@ -80,34 +81,34 @@ class Step:
 
     def __init__(self, run: Run, tally: Tally):
         self._run, self._tally = run, tally
-        self._number = 0  # of the update in its epoch
-        self.samples = 0  # whose gradients wait for it
+        self._samples = 0  # whose gradients wait for the update
         self._skipping = Skipping(run, tally) if run.settings.nan == "skip" else None
 
-    def take(self, batch: Batch) -> mx.nd.NDArray:
-        """The samples' losses, which the device may yet compute."""
+    def take(self, batch: Batch) -> mx.nd.NDArray | None:
+        """The samples' losses, which the device may yet compute; None where it has no sample."""
         run, at_once = self._run, self._run.settings.accumulate
-        if batch.step // at_once != self._number:
-            self.finish()  # the rest of its batches were left out as damaged
-        self._number = batch.step // at_once
-        if self._skipping and not self.samples:
+        if self._skipping and batch.step % at_once == 0:
             self._skipping.remember()
-        losses = add_gradients(run, batch, self._tally)
-        self.samples += len(batch.labels)
+        losses = add_gradients(run, batch, self._tally) if len(batch.labels) else None
+        self._samples += len(batch.labels)
         run.progress.step = batch.step + 1
         if run.progress.step % at_once == 0:
-            self.finish()
+            self._finish()
         return losses
 
-    def finish(self) -> None:
-        """Make the update that waits, if one does."""
-        if self.samples:
-            run = self._run
-            made = make_update(run, run.progress.epoch * run.settings.steps_per_epoch
-                               + self._number, self.samples)
+    def _finish(self) -> None:
+        """Make the update, unless all its samples were left out as damaged."""
+        run = self._run
+        samples = self._samples * run.ranks.size
+        if run.settings.on_bad_record == "skip":  # each rank may have another number
+            samples = int(run.ranks.sum([self._samples])[0])
+        if samples:
+            if not self._samples:  # this rank has nothing to add, the others do
+                zero(run.update.gradients)
+            made = make_update(run, run.updates_done - 1, samples)
             if self._skipping:
                 self._skipping.judge(made)
-            self.samples = 0
+        self._samples = 0
 
 
 class Skipping:
@@ -118,7 +119,7 @@ class Skipping:
     def __init__(self, run: Run, tally: Tally):
         self._run, self._tally = run, tally
         self._statistics = {name: array for name, array in arrays_of(run.network).items()
-                            if name.endswith(("running_mean", "running_var"))}
+                            if is_statistic(name)}
         self._before: dict[str, mx.nd.NDArray] = {}
         self._in_a_row = 0
 
@@ -144,14 +145,19 @@ class Skipping:
 
 
 def make_update(run: Run, update: int, samples: int) -> bool:
-    """Update the parameters by the gradients that `samples` samples have summed up.
+    """Update the parameters by the gradients that `samples` samples, of all ranks, have summed up.
 
     Whether it was made: with a dynamic loss scale or --nan skip, not where a gradient is not
-    finite, which is waited for.
+    finite, which is waited for. All ranks judge the same sums, and so alike.
     """
     settings, progress = run.settings, run.progress
     gradients = run.update.gradients
-    rescale = 1 / (samples * loss_scale(run))
+    # On CPUs one group at least, so that a run repeats bit by bit: what Horovod fuses by chance
+    # decides the order in which three ranks or more add.
+    divided = run.ranks.add_gradients(
+        gradients, groups=settings.num_groups or int(settings.num_gpus == 0),
+        predivide=settings.grad_predivide, compress=settings.grad_compression == "fp16")
+    rescale = divided / (samples * loss_scale(run))
     if settings.l1:  # part of the loss, so that it is scaled, judged and clipped with it
         add_l1(run.update.parameters, settings.l1 / rescale)
     finite = True
@@ -168,6 +174,11 @@ def make_update(run: Run, update: int, samples: int) -> bool:
     elif settings.loss_scale != "dynamic":
         progress.bad_updates += 1
     if settings.accumulate > 1:
-        for gradient in gradients:
-            gradient[:] = 0
+        zero(gradients)
     return finite
+
+
+def zero(arrays: list[mx.nd.NDArray]) -> None:
+    """Set them to 0, in place."""
+    for array in arrays:
+        array[:] = 0

@@ -32,7 +32,8 @@ def announce(run: Run, train_set: RecordSet, val_set: RecordSet, begin: Start,
                         f"{settings.num_classes} classes",
         "validation set": f"{val_set.path}: {len(val_set)} records",
         "data backend": f"{run.train_data.backend}{note}",
-        "device": run.device,
+        "device": run.device if settings.world_size == 1 else
+                  f"{settings.world_size} ranks by Horovod, this one on {run.device}",
         "global batch": effective_batch(settings),
         "learning rate": f"{settings.effective_lr:g}, {settings.lr_mode}" + (
             f" (--lr {settings.lr:g} for 256)" if settings.linear_scaling else ""),
@@ -86,8 +87,8 @@ def _table(run: Run, rows: dict[str, Any]) -> None:
 def effective_batch(settings: Settings) -> str:
     """How the samples of an update come together."""
     parts = [str(settings.batch_size)]
-    if settings.num_gpus > 1:
-        parts.append(f"{settings.num_gpus} devices")
+    if settings.world_size > 1:
+        parts.append(f"{settings.world_size} devices")
     if settings.accumulate > 1:
         parts.append(f"{settings.accumulate} batches")
     return str(settings.global_batch) + (f" ({' x '.join(parts)})" if len(parts) > 1 else "")
@@ -105,10 +106,10 @@ def differing(settings: Settings) -> dict[str, Any]:
     """The flags that are not at their default, but for those said already."""
     said = {"model", "num_classes", "data_backend", "dct_shortcut", "num_training_samples",
             "save_dir", "rec_train", "rec_val", "lr", "linear_scaling", "lr_mode", "batch_size",
-            "accumulate"}
+            "accumulate", "num_gpus", "num_cpu_ranks"}
     deciding = {name: getattr(settings, name) for name in (
         "batch_size", "num_epochs", "crop", "optimizer", "mixup", "teacher", "gluoncv_compat",
-        "dtype", "num_gpus")}
+        "dtype", "num_gpus", "num_cpu_ranks")}
     filled = Settings(model=settings.model, **deciding).settled(
         settings.num_training_samples, settings.num_classes)
     shown = {}

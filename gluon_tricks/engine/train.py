@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import mxnet as mx
 from tqdm import tqdm
 
 from gluon_tricks.config import Settings
@@ -21,6 +22,7 @@ from gluon_tricks.engine.start import start
 from gluon_tricks.engine.step import Step
 from gluon_tricks.engine.stopping import StopWanted
 from gluon_tricks.engine.summary import conclude, report_skipped
+from gluon_tricks.parallel import another_left, join
 
 
 @dataclass(frozen=True)
@@ -33,18 +35,33 @@ class Result:
     last: Scores
 
 
-def train(settings: Settings) -> Result:
+def train(settings: Settings) -> Result | None:
     """Train as the settings say, into a new run folder, or go on in an old one.
 
-    Raises InputError for what the settings or the data cannot do, before anything is written, and
-    Stopped after a signal, when the run is saved.
+    The result is for the first rank, which alone speaks. Raises InputError for what the settings or
+    the data cannot do, before anything is written, and Stopped after a signal, when the run is
+    saved.
     """
     with ExitStack() as stack:
-        return train_epochs(start(settings, stack))
+        ranks = stack.enter_context(join(settings.world_size))
+        result = train_epochs(start(settings, stack, ranks))
+        return result if ranks.first else None
 
 
 def train_epochs(run: Run) -> Result:
-    """Train and validate epoch by epoch; a checkpoint after each."""
+    """Train and validate epoch by epoch; a checkpoint after each.
+
+    Raises RunFault, naming the last checkpoint, where another rank has left.
+    """
+    try:
+        return _train_epochs(run)
+    except mx.MXNetError as error:
+        if run.ranks.size > 1 and another_left(error):
+            raise run.saver.deserted(error) from error
+        raise
+
+
+def _train_epochs(run: Run) -> Result:
     progress, settings = run.progress, run.settings
     skipped = report_skipped(run, len(run.train_data.skipped) + len(run.val_data.skipped))
     while progress.epoch < settings.num_epochs and not stalled(
@@ -64,29 +81,34 @@ def train_epochs(run: Run) -> Result:
 def train_epoch(run: Run) -> None:
     """What is left of a pass over the training set."""
     settings, progress = run.settings, run.progress
-    tally, in_flight = Tally(progress.trained), InFlight()
+    # What was summed before this start is the first rank's to add.
+    tally, in_flight = Tally(progress.trained if run.ranks.first else None), InFlight()
     step = Step(run, tally)
     started = time.monotonic() - progress.seconds
     run.log.start_epoch(progress)
-    with tqdm(total=run.steps, initial=progress.step, unit="batch", disable=None, leave=False,
-              desc=f"epoch {progress.epoch + 1}/{settings.num_epochs}") as bar:
+    with tqdm(total=run.steps, initial=progress.step, unit="batch", leave=False,
+              desc=f"epoch {progress.epoch + 1}/{settings.num_epochs}",
+              disable=None if run.ranks.first else True) as bar:
         for batch in timed(run, run.train_data.epoch(progress.epoch, progress.step)):
-            in_flight.add(step.take(batch))
+            losses = step.take(batch)
+            if losses is not None:
+                in_flight.add(losses)
             bar.update(progress.step - bar.n)
-            if step.samples:  # which wait for the other batches of their update
+            if progress.step % settings.accumulate:  # its update waits for other batches
                 continue
+            run.stop.poll()
             if progress.step // settings.accumulate % settings.log_interval == 0:
                 log_step(run, run.saver.finite(run, tally), bar)
             if run.saver.due(run):
                 progress.trained = run.saver.finite(run, tally)
                 progress.seconds = time.monotonic() - started
                 run.saver.save(run)
-    step.finish()
-    progress.step, progress.trained = run.steps, run.saver.finite(run, tally)
+    progress.trained = run.saver.finite(run, tally)
     progress.seconds = time.monotonic() - started
+    run.train_data.skipped.update(run.ranks.union(run.train_data.skipped))
     if not progress.trained.count:
         raise run.saver.diverged(run, "no update of the epoch had finite gradients") \
-            if progress.bad_updates else build.nothing_left(run.train_data)
+            if progress.bad_updates else run.ranks.once(build.nothing_left(run.train_data))
 
 
 def log_step(run: Run, sums: Sums, bar: tqdm) -> None:
@@ -116,10 +138,11 @@ def timed(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
 def validate(run: Run) -> None:
     """Score the epoch's weights, or their average, keep them, and go on to the next epoch."""
     progress, folder = run.progress, run.log.folder
+    run.agree_statistics()
     with run.weights_to_keep():
         scores = evaluate(run.network, run.val_data, classes=run.settings.num_classes,
                           device=run.device, dtype=run.settings.array_dtype,
-                          between=run.stop.check)
+                          between=run.stop.check, ranks=run.ranks)
         run.saver.check_finite(run, scores.loss)
         run.saver.keep_parameters(run, folder / "last.params")
         progress.last = scores

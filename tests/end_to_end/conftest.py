@@ -17,3 +17,8 @@ def im2rec(script):
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
     return run
+
+
+@pytest.fixture(scope="session")
+def horovod(in_ranks):
+    """Skips without Horovod, but in CI, where it must be there."""

@@ -120,7 +120,7 @@ def test_wrong_number_of_samples(refused, flags):
     assert "has 16 records" in message
 
 
-@pytest.mark.parametrize(("gpus", "reason"), [(1, "MXNet sees no GPU"), (8, "one device")])
+@pytest.mark.parametrize(("gpus", "reason"), [(1, "MXNet sees no GPU"), (8, "MXNet sees no GPU")])
 def test_devices_that_are_not_there(refused, flags, gpus, reason):
     assert reason in refused("train_imagenet", *flags, "--num-gpus", gpus)
 

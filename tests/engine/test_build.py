@@ -47,6 +47,17 @@ def test_a_gpu_that_is_not_there_is_refused():
         build.device(settings(num_gpus=1))
 
 
+def test_each_rank_has_the_gpu_of_its_number_on_its_machine(monkeypatch):
+    """Of 16, eight a machine."""
+    chosen = settings(num_gpus=16)
+    monkeypatch.setattr("mxnet.context.num_gpus", lambda: 8)
+    assert [build.device(chosen, local_rank) for local_rank in (0, 7)] == [mx.gpu(0), mx.gpu(7)]
+    monkeypatch.setattr("mxnet.context.num_gpus", lambda: 4)
+    assert build.device(chosen, 3) == mx.gpu(3)
+    with pytest.raises(InputError, match="--num-gpus 16: MXNet sees 4 here"):
+        build.device(chosen, 4)
+
+
 def test_fp16_is_cast_but_for_batch_norm():
     net = build.network(settings(dtype="float16", num_gpus=1))
     dtypes = {name.rpartition(".")[2]: np.dtype(parameter.dtype).name

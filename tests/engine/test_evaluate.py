@@ -116,18 +116,29 @@ def batch_of(count):
                  np.arange(count), 0)
 
 
+class FixedLoader:
+    """These batches, said to be of so many records."""
+
+    records = SimpleNamespace(path="a.rec")
+
+    def __init__(self, records, batches, skipped=()):
+        self.order = SimpleNamespace(records=records, most_steps=len(batches))
+        self.skipped, self._batches = set(skipped), batches
+
+    def epoch(self):
+        yield from self._batches
+
+
 @pytest.mark.parametrize("batches", [[4, 4], [4, 4, 2], [10, 1]])
 def test_a_wrong_count_is_a_fault(net, batches):
-    loader = SimpleNamespace(order=SimpleNamespace(records=9), skipped=set(),
-                             epoch=lambda: iter([batch_of(count) for count in batches]))
+    loader = FixedLoader(9, [batch_of(count) for count in batches])
     with pytest.raises(RunFault, match=f"{sum(batches)} samples of 9 records"):
         evaluate(net, loader, classes=CLASSES, device=mx.cpu())
 
 
 @pytest.mark.parametrize("skipped", [{3}, {1, 2}])
 def test_damaged_records_are_not_expected(net, skipped):
-    loader = SimpleNamespace(order=SimpleNamespace(records=9), skipped=skipped,
-                             epoch=lambda: iter([batch_of(4), batch_of(5 - len(skipped))]))
+    loader = FixedLoader(9, [batch_of(4), batch_of(0), batch_of(5 - len(skipped))], skipped)
     assert evaluate(net, loader, classes=CLASSES, device=mx.cpu()).count == 9 - len(skipped)
 
 
@@ -172,7 +183,7 @@ def test_a_file_is_scored_with_the_classes_it_has(settings, saved, pictures, dty
     ({"model": "resnet50_v1"}, 7, ["net.params", "another network"]),
     ({"model": "resnet18_v1x"}, 7, ["resnet18_v1x", "resnet18_v1d"]),
     ({"input_size": 224, "crop": "pad"}, 7, ["val.rec", "key 0"]),
-    ({"num_gpus": 2}, 7, ["--num-gpus 2"]),
+    ({"num_gpus": 1}, 7, ["--num-gpus 1"]),
     ({}, 4, ["val.rec", "the network's 4 classes"])], ids=str)
 def test_what_does_not_fit_is_refused(settings, saved, changes, classes, said):
     with pytest.raises(InputError) as caught:
@@ -199,7 +210,6 @@ def test_evaluation_does_not_run_ahead_of_the_device(records, net, monkeypatch):
 
 
 def test_where_every_record_turns_out_damaged_it_says_so():
-    loader = SimpleNamespace(order=SimpleNamespace(records=2), skipped={0, 1},
-                             epoch=lambda: iter([]), records=SimpleNamespace(path="a.rec"))
+    loader = FixedLoader(2, [batch_of(0)], {0, 1})
     with pytest.raises(InputError, match=r"a\.rec: no record can be decoded"):
         evaluate(nn.Dense(3), loader, classes=3, device=mx.cpu())

@@ -63,3 +63,12 @@ def test_a_whole_run_goes_on_in_another_folder_with_more_epochs_only(settings, t
     result = train(dataclasses.replace(other, num_epochs=3))  # the folder is free to take
     assert result.best_epoch == 2
     assert (result.folder / "best.params").is_file()
+
+
+def test_a_process_alone_is_not_told_that_another_left(settings, monkeypatch):
+    def fail(*_):
+        raise mx.MXNetError("Read error: the device was not connected")
+
+    monkeypatch.setattr("gluon_tricks.engine.step.add_gradients", fail)
+    with pytest.raises(mx.MXNetError, match=r"^Read error"):
+        train(settings())

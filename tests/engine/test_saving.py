@@ -18,6 +18,7 @@ from gluon_tricks.engine.progress import Progress
 from gluon_tricks.engine.runlog import RunLog
 from gluon_tricks.engine.saving import Saver, how_to_go_on
 from gluon_tricks.errors import RunFault, Stopped
+from gluon_tricks.parallel import Ranks
 
 NO_SPACE = OSError(28, "No space left on device")
 
@@ -33,7 +34,8 @@ def run(tmp_path):
         yield SimpleNamespace(
             settings=settings, network=network, update=SimpleNamespace(arrays=dict), average=None,
             log=log, progress=Progress(epoch=2), stop=SimpleNamespace(signal=None),
-            updates_done=7, lr=lambda update: update / 100, saver=Saver())
+            updates_done=7, lr=lambda update: update / 100, saver=Saver(), ranks=Ranks(),
+            agree_statistics=lambda: None)
 
 
 @pytest.fixture

@@ -3,18 +3,20 @@
 import os
 import signal
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 from mxnet.gluon import nn
 
 from gluon_tricks.data import loader
-from gluon_tricks.engine import build, step
+from gluon_tricks.engine import benchmark, build, step
 from gluon_tricks.engine import train as engine
 from gluon_tricks.engine.metrics import Scores
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import RunFault, Stopped
 from gluon_tricks.optim.update import Update
+from gluon_tricks.parallel import Ranks
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -58,9 +60,10 @@ def poison(monkeypatch, *places):
 
 
 def leave_out(monkeypatch, *places):
-    """Let these batches be missing from each epoch, as though all their records were damaged."""
+    """Let these batches be empty in each epoch, as though all their records were damaged."""
     monkeypatch.setattr(engine, "timed", lambda run, batches: (
-        batch for batch in batches if batch.step not in places))
+        loader.Batch(*(part[:0] for part in batch[:3]), batch.step)
+        if batch.step in places else batch for batch in batches))
 
 
 @pytest.mark.parametrize("compat", [False, True])
@@ -87,7 +90,8 @@ def test_each_batch_has_a_seed_of_its_own_where_one_is_needed(settings, watch, m
     monkeypatch.setattr(build, "is_random", lambda network: random)
     seeds = watch(step, "step_seed")
     train(settings(batch_size=2, accumulate=2, seed=3))
-    assert [arguments for arguments, _ in seeds] == [(3, number) for number in range(20 * random)]
+    assert [arguments for arguments, _ in seeds] == [
+        (3, number, 0) for number in range(20 * random)]
 
 
 def test_with_accumulation_a_bad_batch_is_named_by_its_update(settings, monkeypatch):
@@ -212,3 +216,21 @@ def test_a_run_that_went_on_knows_the_checkpoint_it_began_from(settings, monkeyp
     monkeypatch.setattr(engine, "evaluate", lambda *_, **__: Scores(7, np.nan, 0.5, 1.0, 3, 7))
     with pytest.raises(RunFault, match=r"the last good checkpoint is .*checkpoints/000001$"):
         train(settings(num_epochs=2, resume="auto"))
+
+
+def test_flags_say_how_gradients_are_added_up(settings, monkeypatch):
+    """The parameters do not tell: groups change no number."""
+    given = []
+
+    def add_gradients(self, gradients, **options):
+        given.append((len(gradients), options))
+        return 1.0
+
+    monkeypatch.setattr(Ranks, "add_gradients", add_gradients)
+    monkeypatch.setattr(benchmark, "join", lambda size: Ranks())
+    for flags in ({"num_cpu_ranks": 2, "num_groups": 3, "grad_compression": "fp16",
+                   "grad_predivide": 8.0}, {}):
+        with ExitStack() as stack:
+            benchmark.SyntheticRun(settings(**flags), 1, stack).seconds(1)
+    assert given == [(4, {"groups": 3, "compress": True, "predivide": 8.0}),
+                     (4, {"groups": 1, "compress": False, "predivide": None})]

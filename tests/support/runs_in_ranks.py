@@ -1,0 +1,47 @@
+"""Runs of tiny networks, one after another, by the same ranks: `runs_in_ranks.py JOBS.json`.
+
+JOBS.json is a list of [network, mistake, settings]: a function of networks.py, a function of this
+file or null, and what Settings takes.
+"""
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+import networks
+
+from gluon_tricks import cli, launch, parallel
+from gluon_tricks.config import Settings
+from gluon_tricks.engine import build, train
+from gluon_tricks.errors import SaidElsewhere
+
+
+class Unscaled(parallel.Horovod):
+    """Takes the mean of the gradients for their sum."""
+
+    def add_gradients(self, gradients, **options):
+        super().add_gradients(gradients, **options)
+        return 1.0
+
+
+class Alone(parallel.Horovod):
+    """Adds up nothing, and divides as though it had."""
+
+    def add_gradients(self, gradients, **options):
+        return float(self.size)
+
+
+def main():
+    jobs = json.loads(Path(sys.argv[1]).read_text())
+    with parallel.join(launch.launched_size()) as ranks:
+        own = type(ranks)
+        train.join = lambda size: contextlib.nullcontext(ranks)
+        for network, mistake, settings in jobs:
+            ranks.__class__ = globals()[mistake] if mistake else own
+            build.get_model = getattr(networks, network)
+            with contextlib.suppress(SaidElsewhere):
+                train.train(Settings(**settings))
+
+
+cli.run(main)

@@ -1,0 +1,180 @@
+"""Runs of tiny networks by the same ranks, watched: `watched_in_ranks.py JOBS.json FOLDER`.
+
+JOBS.json is {name: [network, settings, faults]}: a function of networks.py, what Settings takes,
+and {function of this file: [ranks that it befalls, its arguments...]}. Each rank writes what it
+held at the end to FOLDER/NAME.RANK.npz, what it saw to FOLDER/NAME.RANK.json.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from unittest import mock
+
+import mxnet as mx
+import networks
+import numpy as np
+
+from gluon_tricks import cli, launch, parallel
+from gluon_tricks.config import Settings
+from gluon_tricks.data import loader
+from gluon_tricks.engine import build, checkpoint, runlog, step, train
+from gluon_tricks.engine.parameters import arrays_of, is_statistic
+from gluon_tricks.engine.run import Run
+from gluon_tricks.errors import InputError, RunFault, SaidElsewhere
+
+TRAINING = 45  # records of the training sets, by which their loaders are known
+written = []  # files and folders that this process has changed
+
+
+def poisoned(*steps):
+    """These batches of the first epoch hold what is not a number."""
+    def epoch(self, number=0, start_step=0, original=loader.RecordLoader.epoch):
+        for batch in original(self, number, start_step):
+            if number == 0 and batch.step in steps and self.order.records == TRAINING:
+                batch.images[:] = np.nan
+            yield batch
+
+    return mock.patch.object(loader.RecordLoader, "epoch", epoch)
+
+
+def left_out(*steps):
+    """These batches are empty, as though all their records were damaged."""
+    return mock.patch.object(train, "timed", lambda run, batches: (
+        loader.Batch(*(part[:0] for part in batch[:3]), batch.step)
+        if batch.step in steps else batch for batch in batches))
+
+
+def overflow(number):
+    """The gradient of this batch of the first epoch has one infinite number."""
+    def add_gradients(run, batch, tally, original=step.add_gradients):
+        losses = original(run, batch, tally)
+        if (run.progress.epoch, batch.step) == (0, number):
+            run.update.gradients[-1][0] = np.inf
+        return losses
+
+    return mock.patch.object(step, "add_gradients", add_gradients)
+
+
+def dynamic():
+    """The loss scale is dynamic, which no flag gives to FP32."""
+    def start(*arguments, original=train.start):
+        run = original(*arguments)
+        return dataclasses.replace(run, settings=dataclasses.replace(run.settings,
+                                                                     loss_scale="dynamic"))
+
+    return mock.patch.object(train, "start", start)
+
+
+def another_seed():
+    """The network starts from other parameters."""
+    def initialize(net, settings, where, original=build.initialize):
+        original(net, dataclasses.replace(settings, seed=settings.seed + 1), where)
+
+    return mock.patch.object(build, "initialize", initialize)
+
+
+def another_teacher(path):
+    """The teacher's file holds other parameters."""
+    def teacher(settings, where, original=build.teacher):
+        return original(dataclasses.replace(settings, teacher_params=path), where)
+
+    return mock.patch.object(build, "teacher", teacher)
+
+
+def no_checkpoint():
+    """No checkpoint can be read."""
+    return mock.patch.object(checkpoint, "read", side_effect=InputError("not on this machine"))
+
+
+@contextlib.contextmanager
+def watched(seen, held):
+    """Note what a run draws, and its arrays and progress when its training ends."""
+    def inputs(run, batch, original=step.inputs):
+        found = original(run, batch)
+        if found.others is not None:
+            seen["mixed"].append([found.lam.asnumpy().tolist(), found.labels.asnumpy().tolist(),
+                                  found.others.asnumpy().tolist(), batch.indices.tolist()])
+        return found
+
+    def draw_pairs(*arguments, original=step.draw_pairs):
+        pairs = original(*arguments)
+        seen["partners"].append(pairs.partner.tolist())
+        return pairs
+
+    def seed(number, ctx=None, original=mx.random.seed):
+        original(number, ctx or "all")
+        seen["seeds"] += [number] if ctx else []
+
+    def agree(self, original=Run.agree_statistics):
+        mx.nd.waitall()
+        for part, arrays in (("model", arrays_of(self.network)),
+                             ("average", self.average.arrays if self.average else {})):
+            held.update({f"first own {part}:{name}": array.asnumpy()
+                         for name, array in arrays.items()
+                         if is_statistic(name) and f"first own {part}:{name}" not in held})
+        original(self)
+
+    def train_epochs(run, original=train.train_epochs):
+        try:
+            return original(run)
+        finally:
+            mx.nd.waitall()
+            seen["progress"] = {**run.progress.to_json(), "seconds": 0, "waited": 0}
+            for part, arrays in (("model", arrays_of(run.network)), ("optimizer",
+                                 run.update.arrays()), ("average", run.average.arrays
+                                                        if run.average else {})):
+                held.update({f"{part}:{name}": array.asnumpy()
+                             for name, array in arrays.items()})
+
+    with mock.patch.object(step, "inputs", inputs), \
+            mock.patch.object(step, "draw_pairs", draw_pairs), \
+            mock.patch.object(mx.random, "seed", seed), \
+            mock.patch.object(Run, "agree_statistics", agree), \
+            mock.patch.object(train, "train_epochs", train_epochs):
+        yield
+
+
+def note_writing(event, arguments):
+    """An audit hook: what Python opens to write, makes, renames and removes."""
+    if event == "open" and isinstance(arguments[0], str) and (
+            arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+        written.append(arguments[0])
+    elif event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+        written.append(str(arguments[0]))
+
+
+def save(path, arrays, original=mx.nd.save):
+    written.append(path)
+    original(path, arrays)
+
+
+def main():
+    jobs, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    sys.addaudithook(note_writing)
+    mx.nd.save = save
+    runlog.draw_curves = lambda *_: None  # to save time
+    with parallel.join(launch.launched_size()) as ranks:
+        train.join = lambda size: contextlib.nullcontext(ranks)
+        for name, (network, settings, faults) in jobs.items():
+            seen = {"mixed": [], "partners": [], "seeds": [], "raised": None, "result": False}
+            held = {}
+            build.get_model = getattr(networks, network)
+            written.clear()
+            with contextlib.ExitStack() as stack:
+                for fault, (befallen, *arguments) in faults.items():
+                    if ranks.rank in befallen:
+                        stack.enter_context(globals()[fault](*arguments))
+                stack.enter_context(watched(seen, held))
+                try:
+                    seen["result"] = train.train(Settings(**settings)) is not None
+                except (InputError, RunFault, SaidElsewhere) as error:
+                    seen["raised"] = [type(error).__name__, str(error)]
+            seen["written"] = [path for path in written if not path.startswith("/dev/")]
+            np.savez(folder / f"{name}.{ranks.rank}.npz", **held)
+            (folder / f"{name}.{ranks.rank}.json").write_text(json.dumps(seen))
+
+
+cli.run(main)
