@@ -12,6 +12,7 @@ is written under another name, synced and renamed, and numbers only rise: the ne
 what a run goes on from, whenever it was killed.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -80,6 +81,16 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         except InputError as error:
             refused.append(str(error))
     return None, refused
+
+
+def peek(path: Path) -> Checkpoint | None:
+    """A checkpoint, or the newest of a run's folder, without its arrays and unchecked; None where
+    there is none."""
+    store = path / "checkpoints"
+    for folder in reversed(_numbered(store)) if store.is_dir() else [path]:
+        with contextlib.suppress(InputError, OSError):
+            return Checkpoint({}, _state(folder / STATE), folder)
+    return None
 
 
 def read(path: Path) -> Checkpoint:

@@ -70,7 +70,10 @@ def batch_size(settings: Settings) -> int:
 
     Raises InputError where so many ranks cannot share that batch equally.
     """
-    found = _peek(settings)
+    if settings.resume is None:
+        return settings.batch_size
+    place = settings.save_dir if settings.resume == "auto" else settings.resume
+    found = checkpoint.peek(Path(place).expanduser())
     before = found and before_it(found, settings)
     if not found or before.world_size == settings.world_size:
         return settings.batch_size
@@ -81,16 +84,6 @@ def batch_size(settings: Settings) -> int:
                          f"{settings.accumulate} cannot share equally: choose another number of "
                          "either")
     return each
-
-
-def _peek(settings: Settings) -> Checkpoint | None:
-    """The checkpoint that --resume names, where there is one."""
-    if settings.resume is None:
-        return None
-    path = Path(settings.save_dir if settings.resume == "auto" else settings.resume).expanduser()
-    if settings.resume == "auto" or (path / "checkpoints").is_dir():
-        return checkpoint.newest(path)[0]
-    return checkpoint.read(path.resolve()) if path.is_dir() else None
 
 
 def before_it(found: Checkpoint, settings: Settings) -> Settings:

@@ -89,7 +89,8 @@ def start(settings: Settings, stack: ExitStack, ranks: Ranks) -> Run:
     if classes:  # for whoever evaluates the parameters
         run.log.write("classes.json", lambda: write_classes(run.log.folder / "classes.json",
                                                             classes))
-    summary.announce(run, train_set, val_set, begin, changed)
+    if ranks.first:
+        summary.announce(run, train_set, val_set, begin, changed)
     return run
 
 

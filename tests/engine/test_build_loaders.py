@@ -20,6 +20,14 @@ def settings(**changes):
     return Settings(**{**values, **changes}).checked().settled(COUNT, 10)
 
 
+@pytest.mark.parametrize(("wanted", "ranks", "threads"), [
+    (60, 8, 8), (64, 8, 8), (16, 2, 8), (4, 8, 4), (6, 4, 4), (3, 2, 3), (1, 8, 1), (60, 1, 60)])
+def test_a_machines_ranks_share_its_threads_but_take_four(monkeypatch, wanted, ranks, threads):
+    monkeypatch.setenv("HOROVOD_LOCAL_SIZE", str(ranks))
+    got = build.loading(settings(num_data_workers=wanted), training=True)["workers"]
+    assert got == threads
+
+
 @pytest.fixture
 def pack(tmp_path, jpeg):
     """pack(damaged): a set of twelve pictures; `damaged` gives the bytes of some by their place."""

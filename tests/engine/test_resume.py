@@ -201,6 +201,55 @@ def test_accumulation_may_be_traded_for_a_larger_batch(batch, accumulate, step):
     assert changed == [f"--batch-size 4 -> {batch}", f"--accumulate 3 -> {accumulate}"]
 
 
+@pytest.mark.parametrize(("before", "now", "batch"), [
+    ({}, {}, 4), ({}, {"batch_size": 5}, 5),  # as many ranks: as the flags say
+    ({}, {"num_cpu_ranks": 2}, 2), ({}, {"num_gpus": 4}, 1), ({}, {"num_gpus": 2}, 2),
+    ({"num_cpu_ranks": 2}, {}, 8), ({"num_gpus": 6}, {"num_cpu_ranks": 3, "accumulate": 4}, 6),
+    ({"num_gpus": 2}, {"num_cpu_ranks": 2}, 4)], ids=str)
+@pytest.mark.parametrize("place", ["auto", "run", "checkpoint"])
+def test_another_number_of_ranks_keeps_the_global_batch(tmp_path, before, now, batch, place):
+    """A global batch is 4 samples, 3 times, on each rank; arrays are not looked at."""
+    saved = checkpoint.save(tmp_path, content(settings(**before)), keep=1)
+    (saved / "model.params").unlink()
+    chosen = {"auto": "auto", "run": str(tmp_path), "checkpoint": str(saved)}[place]
+    assert resume.batch_size(settings(**now, resume=chosen, save_dir=str(tmp_path))) == batch
+
+
+def test_the_newest_checkpoint_that_can_be_read_says_the_global_batch(tmp_path):
+    checkpoint.save(tmp_path, content(settings(batch_size=6)), keep=2)
+    newest = checkpoint.save(tmp_path, content(settings(batch_size=8)), keep=2)
+    chosen = settings(num_cpu_ranks=2, resume="auto", save_dir=str(tmp_path))
+    assert resume.batch_size(chosen) == 4
+    (newest / "state.json").write_text("{")
+    assert resume.batch_size(chosen) == 3
+
+
+def test_a_checkpoint_of_before_there_were_ranks_on_the_cpu(tmp_path):
+    old = content()
+    del old.state["settings"]["num_cpu_ranks"]
+    checkpoint.save(tmp_path, old, keep=1)
+    chosen = settings(num_cpu_ranks=2, resume="auto", save_dir=str(tmp_path))
+    assert resume.batch_size(chosen) == 2
+
+
+@pytest.mark.parametrize("now", [{"num_cpu_ranks": 3}, {"num_gpus": 16}])
+def test_ranks_that_cannot_share_the_batch_are_refused(tmp_path, now):
+    saved = checkpoint.save(tmp_path, content(), keep=1)
+    with pytest.raises(InputError, match=f"{saved} .* global batch of 12, which "
+                       f"{max(now.values())} ranks with --accumulate 3 cannot share equally"):
+        resume.batch_size(settings(**now, batch_size=1, mixup=False, resume="auto",
+                                   save_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_where_no_checkpoint_is_the_flags_say_the_batch(tmp_path, there):
+    if there:
+        (tmp_path / "run" / "checkpoints" / "000001").mkdir(parents=True)
+    for chosen in ("auto", str(tmp_path / "run")):
+        assert resume.batch_size(settings(num_cpu_ranks=2, resume=chosen,
+                                          save_dir=str(tmp_path / "run"))) == 4
+
+
 @pytest.mark.parametrize("change", [{"batch_size": 5}, {"accumulate": 2}, {"num_gpus": 2},
                                     {"batch_size": 2, "accumulate": 7}])
 def test_another_global_batch_is_refused(change):
