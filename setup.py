@@ -36,6 +36,11 @@ EXTRAS = {
     # the README, "Several devices", has the command.
     "horovod": ["horovod==0.28.1"],
     "tensorboard": ["tensorboardX>=2.6,<3"],  # --tensorboard: event files without TensorFlow
+    "export": [  # scripts/export.py --format onnx
+        "onnx==1.16.2",  # what MXNet 1.9.1's exporter writes with; 1.18 lacks what it calls
+        "onnxruntime==1.18.1",  # runs what was exported, for the check; works with NumPy 1.23
+        "protobuf==3.20.3",  # onnx's files; tensorboardX takes it, too
+    ],
     "test": [
         "pytest>=8,<10",  # the test runner
         "ruff>=0.9,<1",  # the linter; tests/test_style.py runs it

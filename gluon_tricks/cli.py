@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from importlib import metadata
@@ -49,6 +50,40 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
     return value
+
+
+def several(kind: type) -> Callable[[str], tuple]:
+    """The type of a flag that takes numbers with commas between: int or float, one or more."""
+    def parse(text: str) -> tuple:
+        values = tuple(dict.fromkeys(kind(part) for part in text.split(",") if part.strip()))
+        if not values:
+            raise argparse.ArgumentTypeError("needs a number")
+        return values
+    parse.__name__ = f"comma-separated list of {kind.__name__}"  # argparse's messages use it
+    return parse
+
+
+def output(suffix: str) -> Callable[[str], Path]:
+    """The type of a flag that names a file to write, which must be possible before work begins."""
+    def parse(text: str) -> Path:
+        file = path(text)
+        reason = (f"must end in {suffix}" if file.suffix.lower() != suffix else
+                  f"there is no folder {file.parent}" if not file.parent.is_dir() else
+                  "is a folder" if file.is_dir() else _why_not_writable(file))
+        if reason:
+            raise argparse.ArgumentTypeError(f"{text}: {reason}")
+        return file
+    return parse
+
+
+def _why_not_writable(file: Path) -> str | None:
+    """Why a file cannot be written; None where it can. Leaves nothing behind, whoever asks beside.
+    """
+    try:
+        with open(file, "ab") if file.exists() else tempfile.TemporaryFile(dir=file.parent):
+            return None
+    except OSError as error:
+        return f"cannot be written: {error.strerror}"
 
 
 def _import_remedy(error: ImportError) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gluon_tricks import presets
 from gluon_tricks.errors import InputError
 from gluon_tricks.rules import DALI, broken_rules
 
@@ -37,8 +38,8 @@ def _flag(default: Any, text: str, *, group: str, **argparse_options) -> Any:
     return field(default=default, metadata=metadata)
 
 
-def _switch(text: str, *, group: str) -> Any:
-    return _flag(False, text, group=group, action="store_true")
+def _switch(text: str, *, group: str, **more) -> Any:
+    return _flag(False, text, group=group, action="store_true", **more)
 
 
 OPTIMIZERS = ("nag", "sgd", "adam", "adabound", "amsbound", "lars")
@@ -52,20 +53,46 @@ class Settings:
 
     model: str = _flag("", "network: resnet{18,34,50,101,152}_v1{,b,c,d}, or a name of GluonCV's "
                        "model zoo", group=MODEL, required=True)
-    num_classes: int | None = _flag(None, "classes; default: what the training .rec says",
+    num_classes: int | None = _flag(None, "classes; default: what the training set says",
                                     group=MODEL, type=int)
     mode: str = _flag("hybrid", "how Gluon runs the network (symbolic: the same as hybrid)",
                       group=MODEL, choices=("hybrid", "imperative", "symbolic"))
-    dropout: float = _flag(0.0, "share of features dropped before our ResNets' classifier",
-                           group=MODEL, type=float)
+    dropout: float = _flag(0.0, "share of features dropped before our ResNets' classifier, and in "
+                           "the blocks of GluonCV's wide ResNets", group=MODEL, type=float)
+    use_se: bool = _switch("squeeze and excitation, in GluonCV's ResNeXt", group=MODEL,
+                           also=("--use_se",))
+    batch_norm: bool = _switch("BatchNorm, in GluonCV's VGG", group=MODEL)
+    use_gn: bool = _switch("GroupNorm in place of BatchNorm", group=MODEL)
+    use_sk: bool = _switch("selective kernels, in networks that have them", group=MODEL,
+                           also=("--use_sk",))
+    use_avd: bool = _switch("average pools for strides, in networks that have them", group=MODEL,
+                            also=("--use_avd",))
+    dropblock_prob: float = _flag(0.0, "DropBlock's probability, in GluonCV's ResNeSt; "
+                                  "0: the network's own", group=MODEL,
+                                  type=float)
+    use_pretrained: str | None = _flag(
+        None, "start from GluonCV's parameters of --model, or from those of another SOURCE",
+        group=MODEL, nargs="?", const=presets.ZOO, metavar="SOURCE")
+    init_params: str | None = _flag(
+        None, "start from these parameters: a .params file, a run's folder, or a name of GluonCV's "
+        "model zoo", group=MODEL, metavar="SOURCE")
+    new_classifier: bool = _switch("those parameters are of other classes: take all but the "
+                                   "classifier's", group=MODEL)
+    freeze_until: str | None = _flag(
+        None, "leave what comes before this part of the network, layer3 say, as it is", group=MODEL,
+        metavar="PART")
+    lr_mult_head: float | None = _flag(None, "the classifier's learning rate, times the others'; "
+                                       "default: 1", group=MODEL, type=float)
 
-    data_dir: str = _flag("~/.mxnet/datasets/imagenet", "where rec/{train,val}.{rec,idx} lie, "
-                          "unless given one by one", group=DATA)
+    data_dir: str = _flag("~/.mxnet/datasets/imagenet", "where the folders train/ and val/ lie, "
+                          "with one folder of pictures a class; else rec/{train,val}.{rec,idx}",
+                          group=DATA)
     rec_train: str | None = _flag(None, "training .rec", group=DATA)
     rec_train_idx: str | None = _flag(None, "its .idx; default: beside it", group=DATA)
     rec_val: str | None = _flag(None, "validation .rec", group=DATA)
     rec_val_idx: str | None = _flag(None, "its .idx; default: beside it", group=DATA)
-    use_rec: bool = _switch("read RecordIO; always so, GluonCV's commands name it", group=DATA)
+    use_rec: bool = _switch("read RecordIO, even where --data-dir has folders of pictures; so do "
+                            "--rec-train and --rec-val, for their part", group=DATA)
     num_data_workers: int = _flag(
         4, "threads that decode and augment; 0: one a core. Several devices of a machine share "
         "them, but take 4 each where there are 4 or more", group=DATA, type=int, short="-j")
@@ -154,6 +181,9 @@ class Settings:
 
     label_smoothing: float = _flag(0.0, "eps; 0.1 where the flag stands alone", group=TRICKS,
                                    type=float, nargs="?", const=0.1)
+    auto_augment: str | None = _flag(
+        None, "AutoAugment: the policy, named for the set that it was found on; default: off",
+        group=TRICKS, choices=("imagenet", "cifar10", "svhn"))
     mixup: bool = _switch("train on mixtures of pairs of samples", group=TRICKS)
     mixup_alpha: float | None = _flag(None, "shares are drawn from Beta(alpha, alpha); default: "
                                       "0.2", group=TRICKS, type=float)
@@ -194,7 +224,16 @@ class Settings:
     resume: str | None = _flag(None, "go on from a checkpoint: its folder, a run's (its newest), "
                                "or auto (the newest in --save-dir; from the start where there is "
                                "none)", group=RUN)
+    resume_params: str | None = _flag(None, "go on with a run of GluonCV's: its .params file",
+                                      group=RUN)
+    resume_states: str | None = _flag(None, "and its .states file; default: momentum starts anew",
+                                      group=RUN)
+    resume_epoch: int = _flag(0, "and how many of its epochs are done", group=RUN, type=int)
     keep: int = _flag(2, "checkpoints that are kept, the newest", group=RUN, type=int)
+    save_frequency: int = _flag(0, "epochs between parameter files that stay, named as GluonCV's; "
+                                "0: none", group=RUN, type=int)
+    eval_frequency: int = _flag(1, "epochs between validations; the last is always validated; 0: "
+                                "that one alone", group=RUN, type=int)
     checkpoint_steps: int = _flag(0, "updates between checkpoints inside an epoch; 0: at "
                                   "its end only", group=RUN, type=int)
     early_stop_patience: int = _flag(0, "stop after so many epochs without a better top-1; 0: "
@@ -207,6 +246,11 @@ class Settings:
         given, given_idx = getattr(self, f"rec_{part}"), getattr(self, f"rec_{part}_idx")
         rec = Path(given or f"{self.data_dir}/rec/{part}.rec").expanduser()
         return rec, Path(given_idx).expanduser() if given_idx else rec.with_suffix(".idx")
+
+    def picture_folder(self, part: str) -> Path | None:
+        """Where the pictures of `part` may lie in folders; None where flags ask for RecordIO."""
+        given = getattr(self, f"rec_{part}") or getattr(self, f"rec_{part}_idx")
+        return None if self.use_rec or given else Path(self.data_dir).expanduser() / part
 
     @property
     def world_size(self) -> int:
@@ -290,8 +334,8 @@ class Settings:
     def to_json(self) -> str:
         """With what follows from the settings under "derived"; of settled settings."""
         derived = {"global_batch": self.global_batch, "lr": self.effective_lr,
-                   "steps_per_epoch": self.steps_per_epoch,
-                   "updates": self.num_epochs * self.steps_per_epoch}
+                   "steps_per_epoch": self.steps_per_epoch, **self.schedule()}
+        del derived["base_lr"]  # it is "lr"
         return json.dumps({**dataclasses.asdict(self), "derived": derived}, indent=1)
 
 
@@ -299,20 +343,26 @@ def _first(value: Any, otherwise: Any) -> Any:
     return otherwise if value is None else value
 
 
-def add_flags(parser: argparse.ArgumentParser, only: tuple[str, ...] | None = None) -> None:
-    """A flag for each of the settings, or for those named in `only`."""
+def add_flags(parser: argparse.ArgumentParser, only: tuple[str, ...] | None = None,
+              preset: presets.Preset = presets.IMAGENET, without: tuple[str, ...] = ()) -> None:
+    """A flag for each of the settings, or for those named in `only`, but for those of `without`.
+
+    --help shows the preset's defaults. What is not given is not among the parsed flags.
+    """
     groups: dict[str, Any] = {}
     for setting in dataclasses.fields(Settings):
-        if only is not None and setting.name not in only:
+        if setting.name in without or (only is not None and setting.name not in only):
             continue
         options = dict(setting.metadata)
         name = options.pop("group")
         group = groups.setdefault(name, None) or parser.add_argument_group(name)
         groups[name] = group
         names = [short for short in (options.pop("short", None),) if short]
-        names.append(f"--{setting.name.replace('_', '-')}")
-        options["help"] += _shown(setting.default)
-        group.add_argument(*names, dest=setting.name, default=setting.default, **options)
+        names += [f"--{setting.name.replace('_', '-')}", *options.pop("also", ())]
+        default = preset.usual.get(setting.name, setting.default)
+        options["help"] += _shown(default)
+        options["required"] = options.get("required", False) and not default
+        group.add_argument(*names, dest=setting.name, default=argparse.SUPPRESS, **options)
 
 
 def _shown(default: Any) -> str:
@@ -323,8 +373,13 @@ def _shown(default: Any) -> str:
     return f" (default: {shown})"
 
 
-def from_flags(flags: argparse.Namespace) -> Settings:
-    """The checked settings of parsed flags. Raises InputError."""
+def given(flags: argparse.Namespace) -> dict[str, Any]:
+    """Those of the settings that parsed flags give, by name."""
     names = {setting.name for setting in dataclasses.fields(Settings)}
-    given = {name: value for name, value in vars(flags).items() if name in names}
-    return Settings(**given).checked()
+    return {name: value for name, value in vars(flags).items() if name in names}
+
+
+def from_flags(flags: argparse.Namespace, preset: presets.Preset = presets.IMAGENET) -> Settings:
+    """The checked settings of parsed flags; the preset's defaults. Raises InputError."""
+    wanted = given(flags)
+    return Settings(**{**presets.defaults(preset, wanted), **wanted}).checked()

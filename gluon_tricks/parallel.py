@@ -238,15 +238,14 @@ def place(flags: argparse.Namespace) -> None:
     size = launched_size()
     if size in (None, 1):
         return
-    if not flags.num_gpus and not flags.num_cpu_ranks:
+    wanted = getattr(flags, "num_gpus", 0), getattr(flags, "num_cpu_ranks", 0)
+    if not any(wanted):
         import mxnet as mx
 
-        if mx.context.num_gpus():
-            flags.num_gpus = size
-        else:
-            flags.num_cpu_ranks = size
-    name = "--num-gpus" if flags.num_gpus else "--num-cpu-ranks"
-    given = flags.num_gpus or flags.num_cpu_ranks or 1
+        wanted = (size, 0) if mx.context.num_gpus() else (0, size)
+        flags.num_gpus, flags.num_cpu_ranks = wanted
+    name = "--num-gpus" if wanted[0] else "--num-cpu-ranks"
+    given = max(wanted)
     if given != size:
         raise InputError(f"{name} {given}, but {size} ranks were started: it counts the devices of "
                          "all ranks; give that number, or leave it out")

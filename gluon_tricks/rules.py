@@ -16,8 +16,8 @@ Rule = tuple[bool, str]
 
 def broken_rules(settings: "Settings") -> Iterator[str]:
     """What to say of each rule that the settings break, a line with the remedy."""
-    for rules in (_range_rules, _picture_rules, _backend_rules, _optimiser_rules, _schedule_rules,
-                  _trick_rules, _run_rules, _device_rules):
+    for rules in (_range_rules, _picture_rules, _start_rules, _backend_rules, _optimiser_rules,
+                  _schedule_rules, _trick_rules, _run_rules, _device_rules):
         for broken, message in rules(settings):
             if broken:
                 yield message
@@ -58,7 +58,8 @@ def _range_rules(s: "Settings") -> Iterator[Rule]:
     yield from _at_least(s, 0, "num_data_workers", "lr", "wd", "lr_decay", "warmup_lr", "l1",
                          "warmup_epochs", "warmup_updates", "num_gpus", "lr_decay_period",
                          "num_cpu_ranks", "num_groups",
-                         "pca_noise", "mixup_off_epoch", "checkpoint_steps", "early_stop_patience")
+                         "pca_noise", "mixup_off_epoch", "checkpoint_steps", "early_stop_patience",
+                         "lr_mult_head", "save_frequency", "eval_frequency", "resume_epoch")
     yield from _at_least(s, 0.001, "mixup_alpha")  # NumPy's draw from Beta may not end below
     yield from _above_zero(s, "clip_grad_norm", "final_lr", "lars_eta", "temperature",
                            "grad_predivide")
@@ -66,7 +67,7 @@ def _range_rules(s: "Settings") -> Iterator[Rule]:
     yield not 0 <= s.seed < 2**64, f"--seed {s.seed}: must be from 0 to 2^64 - 1"
     yield (s.ema is not None and not 0 < s.ema < 1,
            f"--ema {s.ema}: must be above 0 and below 1; leave it out to average nothing")
-    for name in ("momentum", "label_smoothing", "dropout"):
+    for name in ("momentum", "label_smoothing", "dropout", "dropblock_prob"):
         value = getattr(s, name)
         yield (value is not None and not 0 <= value < 1,
                f"--{name.replace('_', '-')} {value}: must be from 0 to below 1")
@@ -94,6 +95,28 @@ def _picture_rules(s: "Settings") -> Iterator[Rule]:
     yield min(s.rgb_std, default=1) <= 0, f"--rgb-std {s.rgb_std}: must be above 0"
 
 
+def _start_rules(s: "Settings") -> Iterator[Rule]:
+    """What a run starts from."""
+    initial = s.init_params is not None or s.use_pretrained is not None
+    yield "" in (s.init_params, s.use_pretrained), ("--init-params or --use-pretrained names "
+                                                    "nothing: give a source, or leave it out")
+    yield _beside(s.init_params is not None and s.use_pretrained is not None, "--init-params",
+                  "--use-pretrained")
+    yield _beside(s.resume_params is not None and initial, "--resume-params",
+                  "--init-params or --use-pretrained")
+    yield _beside(s.resume_params is not None and s.resume is not None, "--resume-params",
+                  "--resume, which goes on with a run of ours")
+    for name in ("new_classifier", "freeze_until"):
+        yield _without(bool(getattr(s, name)) and not initial, f"--{name.replace('_', '-')}",
+                       "--init-params or --use-pretrained")
+    yield _without(s.resume_states is not None and s.resume_params is None, "--resume-states",
+                   "--resume-params")
+    yield _without(s.resume_epoch > 0 and s.resume_params is None, "--resume-epoch",
+                   "--resume-params")
+    yield (s.resume_epoch >= s.num_epochs > 0 and s.resume_params is not None,
+           f"--resume-epoch {s.resume_epoch} leaves no epoch of --num-epochs {s.num_epochs}")
+
+
 def _backend_rules(s: "Settings") -> Iterator[Rule]:
     """What only some data backends can do."""
     yield (s.data_backend in DALI,
@@ -106,8 +129,15 @@ def _backend_rules(s: "Settings") -> Iterator[Rule]:
     yield (s.dct_shortcut not in (None, "never") and s.crop == "pad",
            f"--dct-shortcut {s.dct_shortcut} has no meaning with --crop pad, which resizes "
            "nothing: leave one of them out")
+    yield (s.auto_augment is not None and s.data_backend == "native",
+           f"--auto-augment {s.auto_augment}: the native decoder cannot do this; take "
+           "--data-backend opencv, or leave one of them out")
+    yield (s.auto_augment is not None and s.dct_shortcut not in (None, "never"),
+           f"--dct-shortcut {s.dct_shortcut} needs the native decoder, which has no "
+           "--auto-augment: leave one of them out")
     mxnet = s.data_backend == "mxnet"
     for given, flag in ((s.antialias, "--antialias"), (s.crop == "pad", "--crop pad"),
+                        (s.auto_augment is not None, "--auto-augment"),
                         (s.shuffle_labels, "--shuffle-labels"),
                         (s.on_bad_record == "skip", "--on-bad-record skip"),
                         (s.checkpoint_steps > 0, "--checkpoint-steps")):
@@ -191,6 +221,8 @@ def _run_rules(s: "Settings") -> Iterator[Rule]:
     yield (s.early_stop_patience > 0 and s.early_stop_patience >= s.num_epochs - 1,
            f"--early-stop-patience {s.early_stop_patience} cannot end a run of {s.num_epochs} "
            "epochs early: lower it, or leave it out")
+    yield _beside(s.early_stop_patience > 0 and s.eval_frequency == 0, "--early-stop-patience",
+                  "--eval-frequency 0")
     yield ("/" in s.logging_file or s.logging_file in ("", ".", "..", *RUN_FILES),
            f"--logging-file {s.logging_file!r}: must be a name without folders, it lies in the run "
            f"folder, and none of {', '.join(RUN_FILES)}")

@@ -1,43 +1,147 @@
-"""Exact top-1, top-5 and loss of a network's parameters on a validation .rec.
+"""Exact top-1, top-5, loss and calibration error of trained parameters on a validation set.
 
+    python scripts/evaluate.py --run runs/a --rec-val val.rec
     python scripts/evaluate.py --model resnet50_v1d --params best.params --rec-val val.rec
+    python scripts/evaluate.py --model resnet50_v1d --rec-val val.rec
+
+The last downloads GluonCV's parameters.
 """
 
+import argparse
 import json
+import sys
+from typing import TYPE_CHECKING, Any
 
 from gluon_tricks import cli, config, launch, parallel
 from gluon_tricks.errors import InputError
 
-FLAGS = ("model", "num_classes", "data_dir", "rec_val", "rec_val_idx", "num_data_workers",
-         "data_backend", "antialias", "dct_shortcut", "on_bad_record", "input_size", "crop",
-         "crop_ratio", "rgb_mean", "rgb_std", "batch_size", "num_gpus", "num_cpu_ranks")
+if TYPE_CHECKING:
+    from gluon_tricks.engine.evaluations import Plan, Result
+
+FLAGS = ("num_classes", "use_se", "batch_norm", "use_gn", "use_sk", "use_avd", "data_dir",
+         "rec_val", "rec_val_idx", "use_rec", "num_data_workers", "data_backend", "antialias",
+         "dct_shortcut", "on_bad_record", "crop", "rgb_mean", "rgb_std", "batch_size", "num_gpus",
+         "num_cpu_ranks")
+ROW = "{:>10}{:>12}{:>7}{:>9}{:>9}{:>9}{:>9}{:>10}"  # of the table of several evaluations
+HEADER = ("input size", "crop ratio", "crops", "top-1", "top-5", "loss", "ECE", "pictures")
 
 
 def main() -> int | None:
-    parser = cli.Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("--params", required=True, type=cli.path, help="a .params file, ours or "
-                        "GluonCV's")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    config.add_flags(parser, only=FLAGS)
-    flags = parser.parse_args()
+    flags = _parser().parse_args()
     parallel.place(flags)
     settings = config.from_flags(flags)
-    if settings.dct_shortcut == "train":
-        raise InputError("--dct-shortcut train has no meaning in evaluation: take always or never")
+    _check(flags, settings)
     if settings.world_size > 1 and not launch.launched():
         return parallel.start_ranks(settings.num_gpus, settings.num_cpu_ranks)
 
-    from gluon_tricks.engine.evaluate import evaluate_file  # late: MXNet takes seconds to import
+    from gluon_tricks.engine.evaluations import evaluations  # late: MXNet takes seconds to import
 
-    scores = evaluate_file(settings, flags.params)
-    if scores is None:  # the first rank says them
-        return None
+    several = max(len(flags.sizes), len(flags.ratios)) > 1
+    for number, result in enumerate(evaluations(_plan(flags))):  # none, but on the first rank
+        if several and not flags.json and number == 0:
+            print(ROW.format(*HEADER))
+        _show(result, flags, several)
+    return None
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=cli.path, metavar="DIR", help="a run's folder, or a "
+                        "checkpoint's: its settings hold where no flag is given")
+    parser.add_argument("--model", default=argparse.SUPPRESS, help="the network, as in training; "
+                        "without --params, with GluonCV's parameters")
+    parser.add_argument("--params", type=cli.path, help="a .params file, ours or GluonCV's")
+    parser.add_argument("--input-size", dest="sizes", default=(), type=cli.several(int),
+                        metavar="N[,N...]", help="sides of the pictures the network sees "
+                        "(default: the run's, else the network's own)")
+    parser.add_argument("--crop-ratio", dest="ratios", default=(), type=cli.several(float),
+                        metavar="R[,R...]", help="input size / resized shorter edge; all sizes and "
+                        "ratios are combined (default: the run's, 0.875)")
+    parser.add_argument("--crops", type=int, choices=(1, 10), default=1, help="of each picture: "
+                        "the centre, or the corners, the centre and their mirror images, of which "
+                        "--batch-size counts each; probabilities are averaged")
+    parser.add_argument("--json", action="store_true", help="print a JSON object a line")
+    parser.add_argument("--confusion", type=cli.output(".png"), metavar="FILE.png",
+                        help="draw the confusion matrix")
+    parser.add_argument("--per-class", type=cli.output(".csv"), nargs="?", const=True,
+                        metavar="FILE.csv", help="accuracy by class, the worst first; without a "
+                        "file it is printed")
+    parser.add_argument("--predictions", type=cli.output(".csv"), metavar="FILE.csv",
+                        help="key, label, predicted class and its probability of each picture")
+    config.add_flags(parser, only=FLAGS)
+    return parser
+
+
+def _check(flags: argparse.Namespace, settings: config.Settings) -> None:
+    """Raise InputError for flags that do not go together."""
+    if flags.run and flags.params:
+        raise InputError("--params has no meaning with --run, whose own are taken: leave one out")
+    if flags.run and not flags.run.is_dir():
+        raise InputError(f"--run {flags.run} is no folder: give a run's or a checkpoint's, or "
+                         "--model and --params")
+    if not flags.run and not settings.model:
+        raise InputError("give --run DIR, --model and --params FILE, or --model alone, which "
+                         "downloads GluonCV's parameters")
+    if settings.dct_shortcut == "train":
+        raise InputError("--dct-shortcut train has no meaning in evaluation: take always or never")
+    if flags.crops > 1:
+        for given, flag in (
+                (settings.data_backend in ("native", "mxnet"),
+                 f"--data-backend {settings.data_backend}"),
+                (settings.dct_shortcut == "always", "--dct-shortcut always")):
+            if given:
+                raise InputError(f"{flag} cannot make --crops {flags.crops}: leave it out, and "
+                                 "OpenCV does")
+    files = [file for file in (flags.confusion, flags.per_class, flags.predictions) if file]
+    if files and max(len(flags.sizes), len(flags.ratios)) > 1:
+        raise InputError("--confusion, --per-class and --predictions are of one --input-size and "
+                         "one --crop-ratio: give one of each")
+    if len(set(files)) < len(files):
+        raise InputError("--per-class and --predictions name the same file: give two")
+
+
+def _plan(flags: argparse.Namespace) -> "Plan":
+    from gluon_tricks.engine.evaluations import Plan
+
+    return Plan(config.given(flags), flags.run, flags.params, flags.sizes, flags.ratios,
+                flags.crops, confusion=bool(flags.confusion or flags.per_class),
+                predictions=bool(flags.predictions))
+
+
+def _show(result: "Result", flags: argparse.Namespace, several: bool) -> None:
+    """Print a result, and write the files that were asked for."""
+    from gluon_tricks.engine import reports
+
+    scores, settings = result.scores, result.settings
+    ratio = None if settings.crop == "pad" else settings.crop_ratio
+    found: dict[str, Any] = {
+        "input_size": settings.input_size, "crop_ratio": ratio, "crops": result.crops,
+        **scores._asdict(), "ece": result.calibration_error}
+    rows = reports.by_class(result.confusion, result.names) if flags.per_class else []
     if flags.json:
-        print(json.dumps(scores._asdict(), allow_nan=False))
+        if flags.per_class is True:
+            found["per_class"] = [dict(zip(reports.CLASS_COLUMNS, row, strict=True))
+                                  for row in rows]
+        print(json.dumps(found, allow_nan=False))
+    elif several:
+        print(ROW.format(settings.input_size, ratio or "-", result.crops, f"{scores.top1:.2%}",
+                         f"{scores.top5:.2%}", f"{scores.loss:.4f}",
+                         f"{result.calibration_error:.2%}", scores.count))
     else:
         print(f"top-1 {scores.top1:.2%} ({scores.correct1}), top-5 {scores.top5:.2%} "
-              f"({scores.correct5}), loss {scores.loss:.4f}, {scores.count} pictures")
-    return None
+              f"({scores.correct5}), loss {scores.loss:.4f}, calibration error "
+              f"{result.calibration_error:.2%}, {scores.count} pictures")
+        if flags.per_class is True:
+            print(reports.class_table(rows))
+    sys.stdout.flush()  # the next one may take hours
+    if flags.per_class not in (None, True):
+        reports.write_csv(flags.per_class, reports.CLASS_COLUMNS, rows)
+    if flags.confusion:
+        reports.draw_confusion(result.confusion, result.names, flags.confusion)
+    if flags.predictions:
+        reports.write_csv(flags.predictions, ("key", "label", "predicted", "probability"),
+                          ((*row, f"{probability:.7g}") for *row, probability in
+                           result.predictions))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Show what a network will see: samples of a .rec, augmented as training augments them, as a grid.
+"""Show what a network will see: samples of a set, augmented as training augments them, as a grid.
 
     python scripts/preview_augment.py --rec-train train.rec --out grid.png
 """
@@ -6,9 +6,9 @@
 from gluon_tricks import cli, config
 from gluon_tricks.errors import InputError
 
-FLAGS = ("data_dir", "rec_train", "rec_train_idx", "data_backend", "num_data_workers", "input_size",
-         "crop", "crop_area", "color_jitter", "pca_noise", "antialias", "dct_shortcut",
-         "crop_ratio", "seed")
+FLAGS = ("data_dir", "rec_train", "rec_train_idx", "use_rec", "data_backend",
+         "num_data_workers", "input_size", "crop", "crop_area", "color_jitter", "pca_noise",
+         "auto_augment", "antialias", "dct_shortcut", "crop_ratio", "seed")
 
 
 def main() -> None:

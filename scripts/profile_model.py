@@ -11,7 +11,8 @@ from gluon_tricks import cli, config
 
 def main() -> None:
     parser = cli.Parser(description=__doc__.splitlines()[0])
-    config.add_flags(parser, only=("model", "num_classes", "input_size"))
+    config.add_flags(parser, only=("model", "num_classes", "input_size", "use_se", "batch_norm",
+                                   "use_gn"))
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     flags = parser.parse_args()
     settings = config.from_flags(flags).settled_without_data()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh clone to a trained network: bash scripts/quickstart.sh [--shuffle-labels] [--dir DIR]
+# From a fresh clone to a trained network: bash scripts/quickstart.sh [--shuffle-labels] [--epochs N] [--dir DIR]
 #
 # Makes .venv, draws a demo data set, packs it, trains ResNet-18-D on it with the paper's tricks
 # and evaluates it, all in DIR (demo in the clone by default). What an earlier run has finished is
@@ -10,15 +10,21 @@ set -euo pipefail
 # shellcheck source=scripts/_venv.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/_venv.sh"
 
-usage="usage: bash scripts/quickstart.sh [--shuffle-labels] [--dir DIR]"
+usage="usage: bash scripts/quickstart.sh [--shuffle-labels] [--epochs N] [--dir DIR]"
 dir=$clone/demo
 shuffle=()
+epochs=10
 name=resnet18_v1d
 while (($#)); do
     case $1 in
         --shuffle-labels)
             shuffle=(--shuffle-labels)
             name=resnet18_v1d-shuffled-labels
+            ;;
+        --epochs)
+            [[ ${2-} =~ ^[1-9][0-9]*$ ]] || { echo "--epochs needs a number; $usage" >&2 && exit 2; }
+            epochs=$2
+            shift
             ;;
         --dir)
             (($# > 1)) || { echo "--dir needs a folder; $usage" >&2 && exit 2; }
@@ -36,6 +42,7 @@ while (($#)); do
     esac
     shift
 done
+((epochs == 10)) || name+=-$epochs-epochs
 pictures=$dir/pictures
 run=$dir/runs/$name
 
@@ -68,7 +75,7 @@ if ! grep -qs '"kind": "end"' "$run/log.jsonl"; then
     [[ ! -e $run ]] || mv "$run" "$run-unfinished-$(date +%Y%m%d-%H%M%S)"
     "$python" "$clone/scripts/train_imagenet.py" --model resnet18_v1d --input-size 64 \
         --rec-train "$dir/train.rec" --rec-val "$dir/val.rec" --save-dir "$run" \
-        --num-epochs 10 --lr 0.02 --lr-mode cosine --warmup-epochs 1 \
+        --num-epochs "$epochs" --lr 0.02 --lr-mode cosine --warmup-epochs 1 \
         --label-smoothing --last-gamma --no-wd --log-interval 20 "${shuffle[@]}"
 fi
 

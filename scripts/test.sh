@@ -72,9 +72,10 @@ if ! has_native "$venv"; then
     ((native == 0 || native == 2)) || exit "$native" # 2: it said what is missing
 fi
 
-if ! is_installed "$venv" cpu,tensorboard,test || ! has_horovod "$venv"; then
+extras=cpu,tensorboard,export,test
+if ! is_installed "$venv" "$extras" || ! has_horovod "$venv"; then
     has_horovod "$venv" || require_compiler # said now, not after the install
-    make_venv "$venv" cpu,tensorboard,test
+    make_venv "$venv" "$extras"
     locked "$venv" install_horovod "$venv"
 fi
 ((native)) || locked "$venv" build_native "$venv"

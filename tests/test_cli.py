@@ -200,3 +200,16 @@ def test_an_import_error_of_our_own_keeps_its_traceback():
 def test_a_path_may_begin_with_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     assert cli.path("~/a.rec") == Path("/home/someone/a.rec")
+
+
+def test_asking_for_a_file_to_write_leaves_the_folder_as_it_is(tmp_path):
+    (tmp_path / "there.csv").write_text("kept")
+    for name in ("there.csv", "new.csv"):
+        assert cli.output(".csv")(str(tmp_path / name)) == tmp_path / name
+    assert [path.name for path in tmp_path.iterdir()] == ["there.csv"]
+    assert (tmp_path / "there.csv").read_text() == "kept"
+
+
+def test_several_numbers_keep_their_order_and_come_once():
+    assert cli.several(int)("256, 224,256,") == (256, 224)
+    assert cli.several(float)("0.875") == (0.875,)

@@ -49,7 +49,8 @@ OTHER = {  # of each setting a value that is not the default, as a user would wr
     "loss_scale": ("128", 128.0), "accumulate": ("4", 4), "optimizer": ("lars", "lars"),
     "linear_scaling": (None, True), "final_lr": ("0.2", 0.2), "lars_eta": ("0.01", 0.01),
     "l1": ("1e-6", 1e-6), "clip_grad_norm": ("5", 5.0), "ema": ("0.99", 0.99),
-    "label_smoothing": ("0.2", 0.2), "mixup": (None, True), "mixup_alpha": ("0.4", 0.4),
+    "label_smoothing": ("0.2", 0.2), "auto_augment": ("svhn", "svhn"), "mixup": (None, True),
+    "mixup_alpha": ("0.4", 0.4),
     "mixup_off_epoch": ("20", 20), "teacher": ("resnet152_v1d", "resnet152_v1d"),
     "teacher_params": ("t.params", "t.params"), "temperature": ("4", 4.0),
     "hard_weight": ("0.5", 0.5), "last_gamma": (None, True), "no_wd": (None, True),
@@ -58,10 +59,20 @@ OTHER = {  # of each setting a value that is not the default, as a user would wr
     "grad_predivide": ("4", 4.0),
     "save_dir": ("out", "out"), "log_interval": ("3", 3), "logging_file": ("my.log", "my.log"),
     "tensorboard": (None, True), "resume": ("runs/1", "runs/1"), "keep": ("5", 5),
+    "use_se": (None, True), "batch_norm": (None, True), "use_gn": (None, True),
+    "use_sk": (None, True), "use_avd": (None, True), "dropblock_prob": ("0.1", 0.1),
+    "use_pretrained": ("resnet50_v1b", "resnet50_v1b"), "init_params": ("a.params", "a.params"),
+    "new_classifier": (None, True), "freeze_until": ("layer3", "layer3"),
+    "lr_mult_head": ("10", 10.0), "resume_params": ("9.params", "9.params"),
+    "resume_states": ("9.states", "9.states"), "resume_epoch": ("10", 10),
+    "save_frequency": ("10", 10), "eval_frequency": ("5", 5),
     "checkpoint_steps": ("100", 100), "early_stop_patience": ("6", 6), "nan": ("skip", "skip"),
 }
 TEACHER, RANKS = ("--teacher", "resnet152_v1d"), ("--num-cpu-ranks", "2")
-ALONG = {"warmup_lr": ("--warmup-epochs", "5"), "loss_scale": ("--dtype=float16", "--num-gpus=1"),
+START, RESUME = ("--init-params", "a.params"), ("--resume-params", "9.params")
+ALONG = {"new_classifier": START, "freeze_until": START, "resume_states": RESUME,
+         "resume_epoch": RESUME,
+         "warmup_lr": ("--warmup-epochs", "5"), "loss_scale": ("--dtype=float16", "--num-gpus=1"),
          "warmup_mode": ("--warmup-epochs", "5", "--warmup-lr", "0.01"),
          "final_lr": ("--optimizer", "adabound"), "lars_eta": ("--optimizer", "lars"),
          "grad_compression": RANKS, "num_groups": RANKS, "grad_predivide": RANKS,
@@ -69,7 +80,8 @@ ALONG = {"warmup_lr": ("--warmup-epochs", "5"), "loss_scale": ("--dtype=float16"
          "teacher_params": TEACHER, "temperature": TEACHER, "hard_weight": TEACHER}  # these need
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Settings)])
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Settings)
+                                  if field.name != "gluoncv_compat"])
 def test_every_setting_has_a_flag_and_no_other_changes_with_it(name):
     text, value = OTHER[name]
     along = ALONG.get(name, ())
@@ -78,6 +90,24 @@ def test_every_setting_has_a_flag_and_no_other_changes_with_it(name):
     assert getattr(parse(*along), name) != value or name == "model"
     assert getattr(got, name) == value and type(getattr(got, name)) is type(value)
     assert dataclasses.replace(parse(*along), **{name: value}) == got
+
+
+GLUONCV = {"num_epochs": 3, "lr_decay_epoch": (40, 60), "mode": "imperative", "save_dir": "params",
+           "save_frequency": 10, "logging_file": "train_imagenet.log"}
+
+
+@pytest.mark.parametrize(("arguments", "other"), [
+    ((), {}), (("--use-rec",), {"use_rec": True, "data_backend": "mxnet"}),
+    (("--rec-train", "t.rec"), {"rec_train": "t.rec", "data_backend": "mxnet"}),
+    (("--use-rec", "--num-gpus", "8"), {"use_rec": True, "num_gpus": 8}),
+    (("--num-epochs", "9", "--lr-mode", "cosine"),
+     {"num_epochs": 9, "lr_mode": "cosine", "lr_decay_epoch": (30, 60, 90)}),
+    (("--lr-decay-period", "2"), {"lr_decay_period": 2, "lr_decay_epoch": (30, 60, 90)}),
+    (("--mode", "hybrid", "--save-dir", "d"), {"mode": "hybrid", "save_dir": "d"})], ids=str)
+def test_gluoncvs_defaults_hold_under_gluoncv_compat(arguments, other):
+    """As its train_imagenet.py has them; ImageRecordIter where it can read the data."""
+    want = dataclasses.replace(parse(), gluoncv_compat=True, **{**GLUONCV, **other})
+    assert parse("--gluoncv-compat", *arguments) == want
 
 
 def test_the_defaults_are_the_papers_baseline():
@@ -144,6 +174,7 @@ def test_no_abbreviation_is_taken(misparse, short):
     (("--on-bad-record", "warn"), "--on-bad-record"), (("-j", "all"), "-j"),
     (("--loss-scale", "x"), "--loss-scale"), (("--loss-scale", "Dynamic"), "--loss-scale"),
     (("--optimizer", "rmsprop"), "--optimizer"), (("--nan", "ignore"), "--nan"),
+    (("--auto-augment", "cifar100"), "--auto-augment"),
     (("--warmup-mode", "cosine"), "--warmup-mode"), (("--ema", "on"), "--ema"),
     (("--label-smoothing", "on"), "--label-smoothing"), (("--mixup", "0.2"), "arguments: 0.2")])
 def test_a_value_of_the_wrong_kind_names_its_flag(misparse, arguments, flag):
@@ -235,8 +266,10 @@ def test_schedule_in_epochs(arguments, want):
 def test_json():
     settings = parse("--num-gpus", "2", "--num-epochs", "3").settled(1000, 10)
     read = json.loads(settings.to_json())
-    assert read.pop("derived") == {"global_batch": 64, "lr": 0.1, "steps_per_epoch": 15,
-                                   "updates": 45}
+    assert read.pop("derived") == {
+        "global_batch": 64, "lr": 0.1, "steps_per_epoch": 15, "updates": 45, "warmup_updates": 0,
+        "warmup_mode": "linear", "warmup_lr": 0.0, "decay": "step", "step_factor": 0.1,
+        "step_updates": [450, 900, 1350]}
     assert read["rgb_std"] == [58.393, 57.12, 57.375]
     again = {name: tuple(value) if isinstance(value, list) else value
              for name, value in read.items()}
@@ -321,11 +354,11 @@ def test_gluoncvs_schedule_takes_the_settings():
 
 
 def test_every_setting_is_used():
-    """Read by something but the rules; --use-rec says what is always so."""
+    """Read by something but the rules."""
     used = {f"rec_{part}{what}" for part in ("train", "val") for what in ("", "_idx")}
     for path in Path(gluon_tricks.__file__).parent.rglob("*.py"):
         holder = "self" if path.name == "config.py" else "settings"
         used |= {node.attr for node in ast.walk(ast.parse(path.read_text()))
                  if isinstance(node, ast.Attribute)
                  and ast.unparse(node.value).rpartition(".")[2] == holder}
-    assert {field.name for field in dataclasses.fields(Settings)} - used == {"use_rec"}
+    assert {field.name for field in dataclasses.fields(Settings)} - used == set()

@@ -46,6 +46,13 @@ RANGES = [
      "--optimizer lars --lars-eta 1e-9"),
     (TEACHER + "--temperature 0", "--temperature 0.0: must be above 0",
      TEACHER + "--temperature 1e-9"),
+    ("--lr-mult-head -1", "--lr-mult-head -1.0: must be at least 0", "--lr-mult-head 0"),
+    ("--save-frequency -1", "--save-frequency -1: must be at least 0", "--save-frequency 0"),
+    ("--eval-frequency -1", "--eval-frequency -1: must be at least 0", "--eval-frequency 0"),
+    ("--resume-params 9.params --resume-epoch -1", "--resume-epoch -1: must be at least 0",
+     "--resume-params 9.params --resume-epoch 0"),
+    ("--dropblock-prob 1", "--dropblock-prob 1.0: must be from 0 to below 1",
+     "--dropblock-prob 0.1"),
     ("--num-classes 1", "--num-classes 1: must be at least 2", "--num-classes 2"),
     ("--seed -1", "--seed -1: must be from 0 to 2^64 - 1", "--seed 0"),
     (f"--seed {2**64}", f"--seed {2**64}: must be from 0", f"--seed {2**64 - 1}"),
@@ -98,6 +105,12 @@ BACKENDS = [
      "native: leave", "--dct-shortcut never --data-backend mxnet -j 0"),
     ("--dct-shortcut always --crop pad", "--dct-shortcut always has no meaning with --crop pad",
      "--dct-shortcut never --crop pad --on-bad-record skip"),
+    ("--auto-augment svhn --data-backend native", "--auto-augment svhn: the native decoder cannot "
+     "do this; take --data-backend opencv, or leave", "--auto-augment svhn --data-backend opencv"),
+    ("--auto-augment svhn --dct-shortcut train", "--dct-shortcut train needs the native decoder, "
+     "which has no --auto-augment: leave one", "--auto-augment svhn --dct-shortcut never"),
+    ("--auto-augment svhn --data-backend mxnet", "--auto-augment: ImageRecordIter cannot do this; "
+     "take another --data-backend", "--auto-augment svhn --data-backend auto"),
     *((f"{flag} --data-backend mxnet", f"{flag.removesuffix(' 5')}: ImageRecordIter cannot do "
        "this; take another --data-backend", f"{flag} --data-backend native")
       for flag in ("--antialias", "--crop pad", "--shuffle-labels", "--on-bad-record skip",
@@ -193,6 +206,8 @@ RUN = [
      "--early-stop-patience 118"),
     ("--early-stop-patience 1 --num-epochs 2", "--early-stop-patience 1 cannot end a run of 2",
      "--early-stop-patience 1 --num-epochs 3"),
+    ("--early-stop-patience 9 --eval-frequency 0", "--early-stop-patience has no meaning with "
+     "--eval-frequency 0: leave one", "--early-stop-patience 9 --eval-frequency 2"),
     *((f"--logging-file '{name}'", f"--logging-file {name!r}: must be a name without folders",
        f"--logging-file a{name.replace('/', '')}")
       for name in ("a/b.log", "", ".", "..", "config.json", "log.jsonl", "curves.png",
@@ -200,6 +215,27 @@ RUN = [
                    ".lock")),
     ("--resume auto", "--resume auto has no meaning without --save-dir: give both",
      "--resume auto --save-dir runs/1"),
+]
+FILE = "--init-params a.params "
+STARTS = [
+    ("--init-params=", "--init-params or --use-pretrained names nothing: give a source, or leave",
+     "--use-pretrained"),
+    (FILE + "--use-pretrained", "--init-params has no meaning with --use-pretrained: leave one",
+     "--use-pretrained"),
+    (FILE + "--resume-params 9.params", "--resume-params has no meaning with --init-params or "
+     "--use-pretrained: leave one", "--resume-params 9.params"),
+    ("--resume-params 9.params --resume runs/1", "--resume-params has no meaning with --resume, "
+     "which goes on with a run of ours: leave one", "--resume runs/1"),
+    ("--new-classifier", "--new-classifier has no meaning without --init-params or "
+     "--use-pretrained: give both", FILE + "--new-classifier"),
+    ("--freeze-until layer3", "--freeze-until has no meaning without --init-params or",
+     "--use-pretrained --freeze-until=layer3"),
+    ("--resume-states 9.states", "--resume-states has no meaning without --resume-params",
+     "--resume-params 9.params --resume-states 9.states"),
+    ("--resume-epoch 3", "--resume-epoch has no meaning without --resume-params",
+     "--resume-params 9.params --resume-epoch 3"),
+    ("--resume-params 9.params --num-epochs 9 --resume-epoch 9", "--resume-epoch 9 leaves no epoch "
+     "of --num-epochs 9", "--resume-params 9.params --num-epochs 9 --resume-epoch 8"),
 ]
 NEED_RANKS = "has no meaning without --num-gpus or --num-cpu-ranks of 2 or more: give both"
 DEVICES = [
@@ -220,7 +256,7 @@ DEVICES = [
     ("--num-gpus 2 --data-backend mxnet", "--data-backend mxnet cannot share a set among processes",
      "--num-gpus 1 --data-backend mxnet"),
 ]
-ROWS = [*RANGES, *PICTURES, *BACKENDS, *OPTIMISER, *SCHEDULE, *TRICKS, *RUN, *DEVICES]
+ROWS = [*RANGES, *PICTURES, *BACKENDS, *OPTIMISER, *SCHEDULE, *TRICKS, *RUN, *STARTS, *DEVICES]
 
 
 @pytest.mark.parametrize(("broken", "words", "kept"), ROWS, ids=[row[0] for row in ROWS])

@@ -3,10 +3,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -25,35 +27,29 @@ using Integers = py::array_t<int64_t, py::array::c_style>;
 constexpr uint32_t kMagic = 0xCED7230A;   // of a RecordIO frame
 constexpr size_t kKeep = size_t{16} << 20;  // a larger buffer is given back by a smaller record
 constexpr size_t kFrame = 8, kHead = 24;  // bytes of a frame's head, of a record's header
+constexpr int64_t kMost = int64_t{1} << 29;  // a file, like a record, must be shorter
 
 void require(bool condition, const char* what) {
     if (!condition) throw std::invalid_argument(what);
 }
 
-// The picture in a record of one frame: where it starts and how long it is, within `bytes`, which
-// is resized to the frame. False where the file does not hold `length` bytes of record there.
-bool read_record(int file, int64_t offset, int64_t length, std::vector<uint8_t>& bytes,
-                 size_t& start) {
-    if (length < static_cast<int64_t>(kHead)) return false;
-    if (bytes.size() > kKeep && kFrame + length < kKeep) std::vector<uint8_t>().swap(bytes);
-    bytes.resize(kFrame + length);
+// `length` bytes of a file from `offset` on. False where it does not hold them.
+bool read_bytes(int file, int64_t offset, size_t length, std::vector<uint8_t>& bytes) {
+    if (bytes.size() > kKeep && length < kKeep) std::vector<uint8_t>().swap(bytes);
+    bytes.resize(length);
     size_t have = 0;
-    while (have < bytes.size()) {
-        const ssize_t got = pread(file, bytes.data() + have, bytes.size() - have, offset + have);
+    while (have < length) {
+        const ssize_t got = pread(file, bytes.data() + have, length - have, offset + have);
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0) return false;
         have += got;
     }
-    uint32_t words[3];  // magic, kind and length, flag
-    std::memcpy(words, bytes.data(), sizeof words);
-    if (words[0] != kMagic || words[1] != length || words[2] > 1) return false;
-    start = kFrame + kHead + 4 * words[2];
-    return start <= bytes.size();
+    return true;
 }
 
-// A descriptor of our own of an open file, which may be closed meanwhile.
+// A file descriptor that is closed in the end.
 struct File {
-    explicit File(int of) : number(fcntl(of, F_DUPFD_CLOEXEC, 0)) {}
+    explicit File(int descriptor) : number(descriptor) {}
     ~File() {
         if (number >= 0) close(number);
     }
@@ -62,15 +58,64 @@ struct File {
     const int number;
 };
 
+// Where the encoded pictures of a batch come from. Any number of threads may read at once.
+class Pictures {
+public:
+    virtual ~Pictures() = default;
+    virtual ssize_t count() const = 0;
+    // The picture of a row: within `bytes`, from `start` to their end. False where it cannot be
+    // read.
+    virtual bool read(int row, std::vector<uint8_t>& bytes, size_t& start) const = 0;
+};
+
+// Records of one frame each, in an open .rec.
+class Records : public Pictures {
+public:
+    Records(int file, Integers offsets, Integers lengths)
+        : file_(fcntl(file, F_DUPFD_CLOEXEC, 0)),  // our own: the other may be closed meanwhile
+          offsets_(offsets), lengths_(lengths) {
+        require(file_.number >= 0, "the file is closed");
+        require(lengths.size() == offsets.size(), "offsets and lengths differ in number");
+    }
+    ssize_t count() const override { return offsets_.size(); }
+    bool read(int row, std::vector<uint8_t>& bytes, size_t& start) const override {
+        const int64_t length = lengths_.data()[row];
+        if (length < static_cast<int64_t>(kHead)) return false;
+        if (!read_bytes(file_.number, offsets_.data()[row], kFrame + length, bytes)) return false;
+        uint32_t words[3];  // magic, kind and length, flag
+        std::memcpy(words, bytes.data(), sizeof words);
+        if (words[0] != kMagic || words[1] != length || words[2] > 1) return false;
+        start = kFrame + kHead + 4 * words[2];
+        return start <= bytes.size();
+    }
+
+private:
+    File file_;
+    Integers offsets_, lengths_;
+};
+
+// Files, by their paths; each is opened when it is read.
+class Files : public Pictures {
+public:
+    explicit Files(std::vector<std::string> paths) : paths_(std::move(paths)) {}
+    ssize_t count() const override { return paths_.size(); }
+    bool read(int row, std::vector<uint8_t>& bytes, size_t& start) const override {
+        const File file(open(paths_[row].c_str(), O_RDONLY | O_CLOEXEC));
+        struct stat found;
+        if (file.number < 0 || fstat(file.number, &found) || found.st_size >= kMost) return false;
+        start = 0;
+        return read_bytes(file.number, 0, found.st_size, bytes);
+    }
+
+private:
+    std::vector<std::string> paths_;
+};
+
 // The samples of one batch. Any number of threads may make parts of it at once.
 class Job {
 public:
-    Job(const Recipe& recipe, int file, Integers offsets, Integers lengths, py::dict draws,
-        py::array out)
-        : recipe_(recipe), file_(file), offsets_(offsets), lengths_(lengths), out_(out) {
-        require(file_.number >= 0, "the file is closed");
-        count_ = offsets.size();
-        require(lengths.size() == count_, "offsets and lengths differ in number");
+    Job(const Recipe& recipe, std::unique_ptr<Pictures> pictures, py::dict draws, py::array out)
+        : recipe_(recipe), pictures_(std::move(pictures)), out_(out), count_(pictures_->count()) {
         require(out.flags() & py::array::c_style && out.writeable(),
                 "the batch must be contiguous and writeable");
         base_ = static_cast<uint8_t*>(out.mutable_data());
@@ -99,8 +144,7 @@ public:
             bool made = false;
             try {
                 size_t start = 0;
-                made = read_record(file_.number, offsets_.data()[row], lengths_.data()[row],
-                                   bytes, start) &&
+                made = pictures_->read(row, bytes, start) &&
                        maker.make(bytes.data() + start, bytes.size() - start, recipe_, draws(row),
                                   base_ + row * numbers_ * (recipe_.half ? 2 : 4));
             } catch (const std::bad_alloc&) {  // whoever tries again says which record it was
@@ -131,14 +175,24 @@ private:
     }
 
     Recipe recipe_;
-    File file_;
-    Integers offsets_, lengths_;
+    std::unique_ptr<Pictures> pictures_;
     py::array out_;
+    const ssize_t count_;
     Doubles areas_, aspects_, places_, gains_, light_, flips_;
     uint8_t* base_;
-    ssize_t count_;
     size_t numbers_;
 };
+
+std::unique_ptr<Job> job_of_records(const Recipe& recipe, int file, Integers offsets,
+                                    Integers lengths, py::dict draws, py::array out) {
+    return std::make_unique<Job>(recipe, std::make_unique<Records>(file, offsets, lengths), draws,
+                                 out);
+}
+
+std::unique_ptr<Job> job_of_files(const Recipe& recipe, std::vector<std::string> paths,
+                                  py::dict draws, py::array out) {
+    return std::make_unique<Job>(recipe, std::make_unique<Files>(std::move(paths)), draws, out);
+}
 
 Recipe make_recipe(const std::string& crop, int size, int padding, int shorter_edge,
                    std::vector<double> aspect, bool antialias, bool shrink, bool half,
@@ -247,7 +301,8 @@ PYBIND11_MODULE(core, module) {
              py::arg("antialias"), py::arg("shrink"), py::arg("half"), py::arg("channels_last"),
              py::arg("mean"), py::arg("std"), py::arg("stage") = "complete");
     py::class_<Job>(module, "Job")
-        .def(py::init<const Recipe&, int, Integers, Integers, py::dict, py::array>())
+        .def(py::init(&job_of_records))
+        .def(py::init(&job_of_files))
         .def("run", &Job::run);
     module.def("decode_planes", &decode_planes);
     module.def("header_of", &header_of);

@@ -1,7 +1,9 @@
-"""Colour: HSV jitter, PCA lighting, normalisation, on (height, width, 3) RGB float32 in [0, 255].
+"""Colour: jitter, PCA lighting, normalisation, on (height, width, 3) RGB float32 in [0, 255].
 
 Nothing is rounded between the steps.
 """
+
+import itertools
 
 import cv2
 import numpy as np
@@ -32,6 +34,37 @@ def hsv_jitter(image: np.ndarray, gains: np.ndarray) -> np.ndarray:
     saturation = np.minimum(saturation * np.float32(gains[1]), np.float32(1))
     value = np.minimum(value * np.float32(gains[2]), np.float32(255))
     return cv2.cvtColor(cv2.merge([hue, saturation, value]), cv2.COLOR_HSV2RGB)
+
+
+GREY = np.float32([0.299, 0.587, 0.114])  # of R, G and B
+_ORDERS = tuple(itertools.permutations(range(3)))
+
+
+def draw_orders(rng: SampleRng) -> np.ndarray:
+    """In which order GluonCV's jitter takes its three steps, all orders alike: (samples, 3) int."""
+    return np.array(_ORDERS)[(rng.uniform(1)[:, 0] * len(_ORDERS)).astype(int)]
+
+
+def gluoncv_jitter(image: np.ndarray, gains: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Gluon's RandomColorJitter, in place of the paper's: brightness, contrast and saturation.
+
+        brightness   g x
+        contrast     g x + (1 - g) * mean of the picture's grey
+        saturation   g x + (1 - g) * the pixel's grey
+
+    gains (3,) are theirs, `order` (3,) says which comes when. image RGB float32 in [0, 255],
+    clipped to that after each step, as Gluon's is in uint8, but not rounded. (Of a pixel's grey
+    MXNet 1.9.1 takes the blue share alone, by mistake.) Gives the same kind of image.
+    """
+    for step in order:
+        gain = np.float32(gains[step])
+        towards = 0 if step == 0 else image @ GREY
+        if step == 1:
+            towards = towards.mean(dtype=np.float64).astype(np.float32)
+        elif step == 2:
+            towards = towards[..., None]
+        image = np.clip(gain * image + (1 - gain) * towards, 0, 255)
+    return image
 
 
 def draw_pca_alphas(rng: SampleRng, sigma: float = 0.1) -> np.ndarray:

@@ -117,6 +117,14 @@ def resize_short_edge(image: np.ndarray, size: int, antialias: bool = False) -> 
     return resize(image, high, wide, antialias)
 
 
+def five_windows(height: int, width: int, size: int) -> list[Window]:
+    """The size x size windows in the corners (upper left, upper right, lower left, lower right),
+    then the one in the middle. Raises ValueError where the picture is smaller."""
+    center = center_window(height, width, size)
+    return [Window(top, left, size, size) for top in (0, height - size)
+            for left in (0, width - size)] + [center]
+
+
 def center_window(height: int, width: int, size: int) -> Window:
     """The size x size window in the middle. Raises ValueError where the picture is smaller."""
     if size > min(height, width):

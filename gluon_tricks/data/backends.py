@@ -14,8 +14,9 @@ from gluon_tricks.augment import color
 from gluon_tricks.augment.crop import ASPECT
 from gluon_tricks.data import native
 from gluon_tricks.data.decode import decode
+from gluon_tricks.data.folder import FolderSet
 from gluon_tricks.data.recipes import EvalTransform, TrainDraws, TrainTransform, Transform
-from gluon_tricks.data.record import RecordSet
+from gluon_tricks.data.sets import PictureSet
 from gluon_tricks.errors import InputError
 
 
@@ -33,6 +34,10 @@ def choose(name: str, transform: Transform) -> tuple[str, str]:
         return name, ""
     reason = native.why_not() or (None if type(transform) in (TrainTransform, EvalTransform) else
                                   f"it has no {type(transform).__name__}")
+    if reason is None and getattr(transform, "auto_augment", None):
+        reason = "it has no AutoAugment"
+    elif reason is None and getattr(transform, "gluoncv_jitter", False) and transform.color_jitter:
+        reason = "it has no colour jitter of GluonCV's"
     if reason is None:
         return "native", ""
     if name == "native":
@@ -40,7 +45,7 @@ def choose(name: str, transform: Transform) -> tuple[str, str]:
     return "opencv", f"native: {reason}"
 
 
-def native_job(records: RecordSet, transform: TrainTransform | EvalTransform, draws: Any,
+def native_job(records: PictureSet, transform: TrainTransform | EvalTransform, draws: Any,
                indices: np.ndarray, images: np.ndarray, *, channels_last: bool,
                dct_shortcut: bool, stage: str = "complete") -> Any:
     """The native decoder's work on one batch: an object whose run(begin, end) makes those rows.
@@ -55,8 +60,14 @@ def native_job(records: RecordSet, transform: TrainTransform | EvalTransform, dr
         shrink=dct_shortcut, half=images.dtype == np.float16,
         channels_last=channels_last, mean=list(transform.mean), std=list(transform.std),
         stage=stage)
-    return native.core().Job(recipe, records.fileno(), records.offsets[indices],
-                             records.lengths[indices], _draws(draws), images)
+    return native.core().Job(recipe, *_places(records, indices), _draws(draws), images)
+
+
+def _places(records: PictureSet, indices: np.ndarray) -> tuple:
+    """Where the native decoder finds pictures: in files, or in an open .rec."""
+    if isinstance(records, FolderSet):
+        return (records.paths(indices),)
+    return records.fileno(), records.offsets[indices], records.lengths[indices]
 
 
 def _crop(transform: TrainTransform | EvalTransform) -> dict[str, Any]:
@@ -76,7 +87,7 @@ def _draws(draws: TrainDraws | None) -> dict[str, np.ndarray | None]:
             "light": None if draws.alphas is None else color.pca_light(draws.alphas)}
 
 
-def opencv_row(records: RecordSet, transform: Transform, draws: Any, index: int, row: int,
+def opencv_row(records: PictureSet, transform: Transform, draws: Any, index: int, row: int,
                images: np.ndarray, *, channels_last: bool) -> None:
     """Make one row of a batch. Raises InputError, naming the record, where it is damaged."""
     picture = records.read(index)
@@ -84,4 +95,4 @@ def opencv_row(records: RecordSet, transform: Transform, draws: Any, index: int,
         image = transform.apply(decode(picture), draws, row)
     except ValueError as error:
         raise InputError(f"{records.name(index)}: {error}") from error
-    images[row] = image if channels_last else image.transpose(2, 0, 1)
+    images[row] = image if channels_last else np.moveaxis(image, -1, -3)

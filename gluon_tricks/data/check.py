@@ -4,8 +4,9 @@ import contextlib
 import hashlib
 
 from gluon_tricks.data.decode import check_size, check_whole, decode, webp_length
+from gluon_tricks.data.folder import FolderSet
 from gluon_tricks.data.header import Header, ShortHeader, read_header
-from gluon_tricks.data.record import RecordSet
+from gluon_tricks.data.sets import PictureSet
 from gluon_tricks.data.threads import ordered_map
 from gluon_tricks.data.verify import Damage
 from gluon_tricks.errors import RunFault
@@ -14,7 +15,7 @@ _FIRST, _LAST = 4096, 64  # bytes that are read of a picture's start and end
 _CHUNK = 1024  # records that a thread checks at a time
 
 
-def quick_check(records: RecordSet, workers: int) -> list[tuple[int, Damage]]:
+def quick_check(records: PictureSet, workers: int) -> list[tuple[int, Damage]]:
     """The records whose picture `decode_whole` would surely refuse, with their indices, in order.
 
     Found by the start and the end of each picture, without decoding: no picture at all or one of
@@ -32,7 +33,7 @@ def quick_check(records: RecordSet, workers: int) -> list[tuple[int, Damage]]:
                 raise RunFault(f"{records.name(index)}: {error.strerror or error}") from error
             except ValueError as error:
                 # What RecordSet.read raises names the record; its cause gives the bare reason.
-                found.append((index, Damage(int(records.keys[index]), int(records.offsets[index]),
+                found.append((index, Damage(records.keys[index], int(records.offsets[index]),
                                             str(error.__cause__ or error))))
         return found
 
@@ -40,13 +41,19 @@ def quick_check(records: RecordSet, workers: int) -> list[tuple[int, Damage]]:
         return [damage for chunk in chunks for damage in chunk]
 
 
-def fingerprint(records: RecordSet) -> str:
-    """A hash of a set's .idx and labels: the same for the same records in the same order."""
-    parts = (records.keys, records.offsets, records.lengths, records.labels)
-    return hashlib.sha256(b"".join(part.astype("<i8").tobytes() for part in parts)).hexdigest()[:16]
+def fingerprint(records: PictureSet) -> str:
+    """A hash of a set's .idx, or its files' names and sizes, and labels: the same for the same
+    records in the same order."""
+    numbers = [records.offsets, records.lengths, records.labels]
+    if isinstance(records, FolderSet):
+        parts = ["\0".join(records.keys).encode()]
+    else:
+        parts, numbers = [], [records.keys, *numbers]
+    parts += [each.astype("<i8").tobytes() for each in numbers]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
-def _check_record(records: RecordSet, index: int) -> None:
+def _check_record(records: PictureSet, index: int) -> None:
     """Raises ValueError where the record's picture cannot be decoded."""
     first = _FIRST
     while True:

@@ -14,7 +14,7 @@ from gluon_tricks.augment.rng import SampleRng
 from gluon_tricks.data import backends
 from gluon_tricks.data.order import EvalOrder, TrainOrder
 from gluon_tricks.data.recipes import Transform
-from gluon_tricks.data.record import RecordSet
+from gluon_tricks.data.sets import PictureSet
 from gluon_tricks.errors import InputError, RunFault
 
 _ROWS = {"native": 8, "opencv": 1}  # a task; native ones are so short that starting them counts
@@ -23,7 +23,8 @@ _ROWS = {"native": 8, "opencv": 1}  # a task; native ones are so short that star
 class Batch(NamedTuple):
     """Some samples."""
 
-    images: np.ndarray  # (batch, 3, size, size), or (batch, size, size, 3) for NHWC
+    images: np.ndarray  # (batch, 3, size, size), for NHWC (batch, size, size, 3); of several crops
+    #                     a picture (batch, crops, 3, size, size)
     labels: np.ndarray  # (batch,) int32
     indices: np.ndarray  # (batch,) int64, which records these are
     step: int  # which batch of the epoch this is
@@ -54,7 +55,7 @@ class RecordLoader(mx.io.DataIter):
     position `seek` sets and whose `reset` goes on to the next epoch; it passes over empty batches.
     """
 
-    def __init__(self, records: RecordSet, transform: Transform, order: TrainOrder | EvalOrder, *,
+    def __init__(self, records: PictureSet, transform: Transform, order: TrainOrder | EvalOrder, *,
                  seed: int = 0, workers: int = 4, prefetch: int = 3,
                  labels: np.ndarray | None = None, backend: str = "auto", dtype: str = "float32",
                  layout: str = "NCHW", dct_shortcut: bool = False, skip_damaged: bool = False,
@@ -150,11 +151,17 @@ class RecordLoader(mx.io.DataIter):
             return batch
         return Batch(*(np.delete(part, damaged, axis=0) for part in batch[:3]), batch.step)
 
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        """Of what is made of a picture."""
+        side, crops = self._transform.size, self._transform.crops
+        shape = (3, side, side) if self.layout == "NCHW" else (side, side, 3)
+        return shape if crops == 1 else (crops, *shape)
+
     def _buffer(self, rows: int) -> np.ndarray:
         """Memory for a batch's images: some that nobody holds any more, where there is some, for
         the system clears new memory first."""
-        side = self._transform.size
-        shape = (rows, 3, side, side) if self.layout == "NCHW" else (rows, side, side, 3)
+        shape = (rows, *self._shape)
         for buffer in self._buffers:
             # The list, this loop and getrefcount's argument; views of it would count, too.
             if buffer.shape == shape and sys.getrefcount(buffer) == 3:
@@ -168,9 +175,7 @@ class RecordLoader(mx.io.DataIter):
 
     @property
     def provide_data(self) -> list[mx.io.DataDesc]:
-        side = self._transform.size
-        shape = (3, side, side) if self.layout == "NCHW" else (side, side, 3)
-        return [mx.io.DataDesc("data", (self.batch_size, *shape), self.dtype, self.layout)]
+        return [mx.io.DataDesc("data", (self.batch_size, *self._shape), self.dtype, self.layout)]
 
     @property
     def provide_label(self) -> list[mx.io.DataDesc]:

@@ -1,7 +1,6 @@
 """Pictures in folders, or in a .lst, to PREFIX.rec, .idx, .lst and .classes.json."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,14 @@ import numpy as np
 from gluon_tricks.data import native
 from gluon_tricks.data.classes import classes_text
 from gluon_tricks.data.decode import decode_whole
+from gluon_tricks.data.folder import class_folders, no_pictures, walk
 from gluon_tricks.data.record import MAX_LABEL, RecordWriter
+from gluon_tricks.data.resumable import ResumableWriter
 from gluon_tricks.data.seekable import is_seekable, seekable
+from gluon_tricks.data.tars import Members
 from gluon_tricks.data.threads import ordered_map
 from gluon_tricks.errors import InputError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 Progress = Callable[[Iterable], Iterable]  # wraps an iterable in a progress bar
 
 
@@ -36,6 +37,14 @@ class Listing(NamedTuple):
     root: Path
     pictures: list[Picture]
     classes: list[str]
+    tar: Members | None = None  # paths are names in it
+
+    def read(self, path: str) -> bytes:
+        """A picture file's bytes."""
+        return (self.root / path).read_bytes() if self.tar is None else self.tar.read(path)
+
+    def size(self, path: str) -> int:
+        return (self.root / path).stat().st_size if self.tar is None else self.tar.size(path)
 
 
 @dataclass(frozen=True)
@@ -61,29 +70,24 @@ def list_folder(folder: Path, classes: list[str] | None = None, seed: int | None
     Labels follow `classes` (those of a training set), else the folders' sorted names. Raises
     InputError for no class folders, no pictures, or a folder that `classes` does not name.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder: give a folder with one folder a class, or a .lst")
-    found = sorted(entry.name for entry in os.scandir(folder)
-                   if entry.is_dir() and not entry.name.startswith("."))
-    if not found:
-        raise InputError(f"{folder} has no class folders: put each class's pictures into one")
+    found = class_folders(folder)
     classes = found if classes is None else classes
     unknown = [name for name in found if name not in classes]
     if unknown:
         raise InputError(f"{folder / unknown[0]} is no class of --classes "
                          f"({len(unknown)} such folders): remove it, or pack without --classes")
     label_of = {name: label for label, name in enumerate(classes)}
-    files = [(label_of[name], path.relative_to(folder).as_posix())
-             for name in found for path in sorted((folder / name).rglob("*"))
-             if path.suffix.lower() in SUFFIXES and path.is_file()]
-    for _, name in files:
-        if not name.isprintable():
-            raise InputError(f"{folder}: the name {name!r} cannot stand in a .lst: rename it")
+    files = [(label_of[name], path) for name in found for path, _ in walk(folder, name)]
     if not files:
-        raise InputError(f"{folder} holds no pictures ({', '.join(SUFFIXES)}) in its class folders")
+        raise no_pictures(folder)
+    return Listing(folder, in_order(files, seed), classes)
+
+
+def in_order(files: list[tuple[int, str]], seed: int | None) -> list[Picture]:
+    """(label, path) of each picture, shuffled unless seed is None, with keys that count them."""
     order = range(len(files)) if seed is None else \
         np.random.Generator(np.random.Philox(key=seed)).permutation(len(files)).tolist()
-    return Listing(folder, [Picture(key, *files[i]) for key, i in enumerate(order)], classes)
+    return [Picture(key, *files[i]) for key, i in enumerate(order)]
 
 
 def list_lst(path: Path, root: Path | None = None, classes: list[str] | None = None,
@@ -127,9 +131,8 @@ def list_lst(path: Path, root: Path | None = None, classes: list[str] | None = N
     return Listing(root or path.parent, pictures, classes)
 
 
-def encode(path: Path, encoding: Encoding) -> bytes:
-    """The bytes to store for a picture file. Raises ValueError where it is no whole picture."""
-    data = path.read_bytes()
+def encode(data: bytes, encoding: Encoding) -> bytes:
+    """The bytes to store for a picture file's. Raises ValueError where it is no whole picture."""
     image = decode_whole(data)
     if encoding.pass_through:
         return seekable(data) if encoding.seekable else data
@@ -149,25 +152,29 @@ def encode(path: Path, encoding: Encoding) -> bytes:
 
 
 def pack(listing: Listing, prefix: Path, encoding: Encoding, *, workers: int,
-         skip_damaged: bool = False, progress: Progress = iter) -> Packed:
+         skip_damaged: bool = False, progress: Progress = iter,
+         resumable: dict | None = None) -> Packed:
     """Write PREFIX.rec, .idx, .lst and .classes.json.
 
     Raises InputError where one of the four is there already, the native decoder that
     `encoding.seekable` needs is missing, or, unless `skip_damaged`, at the first file that is no
-    whole picture; then nothing is written.
+    whole picture; then nothing is written. With `resumable`, settings that say what is written,
+    what is written stays, and the next call goes on with it: see data/resumable.py.
     """
     if encoding.seekable:
         native.core()
+    writer = RecordWriter(prefix) if resumable is None else ResumableWriter(prefix, resumable)
 
     def load(picture: Picture) -> bytes | str:
+        if picture.key in writer.kept:
+            return writer.read_kept(picture.key, picture.label)
         try:
-            return encode(listing.root / picture.path, encoding)
+            return encode(listing.read(picture.path), encoding)
         except (ValueError, OSError) as error:
             return f"{listing.root / picture.path}: {getattr(error, 'strerror', None) or error}"
 
     damaged, written, other = [], [], 0
-    with (RecordWriter(prefix) as writer,
-          contextlib.closing(ordered_map(load, listing.pictures, workers)) as results):
+    with writer, contextlib.closing(ordered_map(load, listing.pictures, workers)) as results:
         writer.attach(Path(f"{prefix}.classes.json"), classes_text(listing.classes))
         writer.attach(Path(f"{prefix}.lst"), "")  # refused now if it is there, filled below
         for picture, data in zip(listing.pictures, progress(results), strict=True):
@@ -177,7 +184,11 @@ def pack(listing: Listing, prefix: Path, encoding: Encoding, *, workers: int,
                     raise InputError(f"{data}; mend or remove it, or pack with --skip-damaged")
                 continue
             other += encoding.seekable and not is_seekable(data)
-            writer.write(picture.key, picture.label, data)
+            if picture.key not in writer.kept:
+                if len(written) < len(writer.kept):
+                    raise InputError(f"{listing.root / picture.path} was damaged when {prefix}.rec "
+                                     f"was begun, and is whole now: remove {prefix}.*")
+                writer.write(picture.key, picture.label, data)
             written.append(f"{picture.key}\t{picture.label:f}\t{picture.path}\n")
         if not written:
             raise InputError(f"{listing.root}: all {len(damaged)} pictures are damaged")

@@ -34,6 +34,7 @@ _STARTS_WITH = struct.Struct("<III").unpack_from  # of _START: magic, kind and l
 _MAX_LENGTH = 1 << 29
 _LENGTH = _MAX_LENGTH - 1  # the bits that hold it
 MAX_LABEL = 1 << 24  # whole numbers below it are exact in float32
+_MISSING = "is missing: give the path of a .rec file (scripts/im2rec.py writes one)"
 
 
 def frame(payload: bytes) -> bytes:
@@ -123,6 +124,7 @@ class RecordWriter:
         self._rec, self._idx = Path(f"{prefix}.rec"), Path(f"{prefix}.idx")
         self._texts: dict[Path, str] = {}
         self._parts: list[Path] = []
+        self.kept: dict[int, tuple[int, int]] = {}  # start and end, by key, of what is there
         self._refuse_existing(self._rec, self._idx)
 
     @staticmethod
@@ -162,9 +164,11 @@ class RecordWriter:
             file.close()
             raise InputError(f"{part} is being written by another process: let it finish, or "
                              "choose another prefix") from error
-        file.seek(0)
-        file.truncate()
+        file.truncate(file.seek(self._end_of_kept(path)))
         return file
+
+    def _end_of_kept(self, path: Path) -> int:
+        return 0  # data/resumable.py keeps more
 
     def _discard(self) -> None:
         for path in self._parts:
@@ -191,12 +195,10 @@ class RecordWriter:
             with self._open_part(path, "a") as file:
                 file.write(text)
         finals = [*self._texts, self._rec, self._idx]
-        try:
-            for path in finals:
-                os.replace(path.with_name(f"{path.name}.part"), path)
-        except BaseException:
-            self._parts += finals
-            raise
+        self._parts += finals
+        for path in finals:
+            os.replace(path.with_name(f"{path.name}.part"), path)
+        self._parts.clear()
 
 
 def read_index(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -239,8 +241,7 @@ def open_descriptor(path: str | Path) -> Iterator[int]:
     try:
         file = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise InputError(f"{path} is missing: give the path of a .rec file "
-                         "(scripts/im2rec.py writes one)") from error
+        raise InputError(f"{path} {_MISSING}") from error
     try:
         yield file
     finally:
@@ -260,8 +261,7 @@ class RecordSet:
         self.path = Path(rec)
         self.idx_path = Path(idx) if idx else self.path.with_suffix(".idx")
         if not self.path.is_file():
-            raise InputError(f"{self.path} is missing: give the path of a .rec file "
-                             "(scripts/im2rec.py writes one)")
+            raise InputError(f"{self.path} {_MISSING}")
         self.keys, self.offsets = read_index(self.idx_path)
         self._file = os.open(self.path, os.O_RDONLY)
         try:

@@ -25,7 +25,7 @@ from gluon_tricks.errors import InputError
 class Damage(NamedTuple):
     """A record that cannot be used."""
 
-    key: int
+    key: int | str  # of a picture in a folder, its path there
     offset: int
     reason: str
 

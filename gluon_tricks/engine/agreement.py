@@ -9,7 +9,8 @@ from gluon_tricks.engine.saving import versions
 # What each rank may have its own of: files and threads.
 OF_A_MACHINE = {"data_dir", "rec_train", "rec_train_idx", "rec_val", "rec_val_idx",
                 "num_data_workers", "save_dir", "logging_file", "tensorboard", "resume",
-                "teacher_params"}
+                "teacher_params", "init_params", "use_pretrained", "resume_params",
+                "resume_states"}
 
 
 def agreed(settings: Settings, **more: Any) -> dict[str, Any]:

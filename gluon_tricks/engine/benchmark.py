@@ -13,7 +13,6 @@ import numpy as np
 
 from gluon_tricks.config import Settings
 from gluon_tricks.data.loader import Batch
-from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine import build
 from gluon_tricks.engine.agreement import agreed
 from gluon_tricks.engine.metrics import Sums
@@ -59,7 +58,8 @@ class SyntheticRun:
         ranks.check_same(agreed(settings))
         settings = dataclasses.replace(
             settings, num_training_samples=most * settings.global_batch, save_dir=None,
-            resume=None, checkpoint_steps=0, tensorboard=False, warmup_epochs=0, warmup_updates=0,
+            resume=None, resume_params=None, resume_states=None, resume_epoch=0,
+            checkpoint_steps=0, tensorboard=False, warmup_epochs=0, warmup_updates=0,
             warmup_lr=0.0, warmup_mode="linear").settled_without_data()
         device = build.device(settings, ranks.local_rank)
         networks = build.network(settings), build.teacher(settings, device)
@@ -96,7 +96,7 @@ def input_speed(settings: Settings, batches: int) -> tuple[float, str]:
 
     Passes follow one another until `batches` are made.
     """
-    with RecordSet(*settings.rec_paths("train")) as records:
+    with build.records(settings, "train") as records:
         settings = settings.settled(len(records), records.class_count())
         with build.train_loader(settings, records,
                                 build.damaged_records(settings, records)) as loader:

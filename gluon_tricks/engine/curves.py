@@ -23,33 +23,37 @@ def draw_curves(log: Path, picture: Path, per_epoch: int,
     mixed labels or a teacher, and validation's never is.
     """
     steps, epochs = read_log(log)
-    ends = [line["epoch"] + 1 for line in epochs]
     every = sorted(steps + epochs, key=lambda line: line["update"])
     passed = [(line["update"] + 1) / per_epoch for line in every]
 
     figure = Figure(figsize=(10, 7), layout="constrained")
     (loss, accuracy), (lr, speed) = figure.subplots(2, 2)
-    _lines(loss, "loss", ends, {training: [line["train_loss"] for line in epochs],
-                                "validation": [line["val_loss"] for line in epochs]})
-    _lines(accuracy, "accuracy, %", ends,
-           {"training top-1": [100 * line["train_top1"] for line in epochs],
-            "validation top-1": [100 * line["val_top1"] for line in epochs],
-            "validation top-5": [100 * line["val_top5"] for line in epochs]})
-    _lines(lr, "learning rate", passed, {"": [line["lr"] for line in every]})
-    _lines(speed, "training samples/s", passed,
-           {"": [line["samples_per_second"] for line in every]})
+    _lines(loss, "loss", {training: _ends(epochs, "train_loss"),
+                          "validation": _ends(epochs, "val_loss")})
+    _lines(accuracy, "accuracy, %", {"training top-1": _ends(epochs, "train_top1", 100),
+                                     "validation top-1": _ends(epochs, "val_top1", 100),
+                                     "validation top-5": _ends(epochs, "val_top5", 100)})
+    _lines(lr, "learning rate", {"": (passed, [line["lr"] for line in every])})
+    _lines(speed, "training samples/s",
+           {"": (passed, [line["samples_per_second"] for line in every])})
     waiting = speed.twinx()
     waiting.plot(passed, [100 * line["data_wait"] for line in every], "C1", linewidth=0.8)
     waiting.set_ylabel("% of the time waiting for data", color="C1")
     waiting.set_ylim(0, 100)
     lr.set_ylim(bottom=0)
     speed.set_ylim(bottom=0)
-    figure.suptitle(log.parent.name)
+    figure.suptitle(log.parent.name, parse_math=False)
     figure.savefig(picture, dpi=100)
 
 
-def _lines(axes: Axes, title: str, x: list[float], curves: dict[str, list[float]]) -> None:
-    for name, y in curves.items():
+def _ends(epochs: list[dict], name: str, factor: float = 1) -> tuple[list[float], list[float]]:
+    """The ends of the epochs that have such a value, and the values."""
+    having = [line for line in epochs if name in line]
+    return [line["epoch"] + 1 for line in having], [factor * line[name] for line in having]
+
+
+def _lines(axes: Axes, title: str, curves: dict[str, tuple[list[float], list[float]]]) -> None:
+    for name, (x, y) in curves.items():
         axes.plot(x, y, marker="o" if len(x) <= 40 else None, markersize=3, label=name)
     axes.set_title(title)
     axes.set_xlabel("epoch")

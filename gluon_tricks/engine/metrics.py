@@ -76,6 +76,36 @@ class _Sums(HybridBlock):
         return F.stack(*sums).reshape((-1,))
 
 
+class MeanOverCrops(HybridBlock):
+    """log((1/C) sum_c softmax(z_c)) of the C crops of each picture, which lie side by side.
+
+    Takes logits (batch * C, classes), gives (batch, classes) float32: logits again, whose softmax
+    is the mean of probabilities. The logarithm stays finite where a probability is below the least
+    float32.
+    """
+
+    def __init__(self, crops: int, **kwargs):
+        super().__init__(**kwargs)
+        self._crops = crops
+
+    def hybrid_forward(self, F, logits):
+        scores = F.log_softmax(F.cast(logits, "float32"), axis=-1)
+        scores = F.reshape(scores, shape=(-4, -1, self._crops, -2))
+        highest = F.max(scores, axis=1, keepdims=True)
+        mean = F.mean(F.exp(F.broadcast_sub(scores, highest)), axis=1)
+        return F.squeeze(highest, axis=1) + F.log(mean)
+
+
+class TopClass(HybridBlock):
+    """Of logits (batch, classes), the number of the first class and its probability: (batch, 2)
+    float32. Of equal logits the lowest number is first."""
+
+    def hybrid_forward(self, F, logits):
+        logits = F.cast(logits, "float32")
+        return F.stack(F.argmax(logits, axis=-1), F.max(F.softmax(logits, axis=-1), axis=-1),
+                       axis=1)
+
+
 class Tally:
     """Sums of all batches since it was made, and of those before, which `start` summed."""
 

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 import mxnet as mx
+import numpy as np
 from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.errors import InputError
+from gluon_tricks.models.gluoncv_names import with_structural_names
 
 _FILE = 0x112  # what a .params file starts with
 _OLD, _NEW = 0xF993FAC8, (0xF993FAC9, 0xF993FACA)  # what an array does
 _ITEM_SIZES = dict(enumerate((4, 8, 2, 1, 4, 1, 8, 1, 2, 2, 4, 8, 2)))  # by MXNet's type number
+_FLOATS = {0: "<f4", 1: "<f8", 2: "<f2"}
 
 
 def write_arrays(path: Path, arrays: Mapping[str, mx.nd.NDArray]) -> None:
@@ -53,7 +56,10 @@ def is_statistic(name: str) -> bool:
 
 
 def read_parameters(path: Path) -> dict[str, mx.nd.NDArray]:
-    """The arrays of a .params file by structural name. Raises InputError where it is none."""
+    """The arrays of a .params file by their names in it, without Module's `arg:` and `aux:`.
+
+    Raises InputError where it is none.
+    """
     if not path.is_file():
         raise InputError(f"{path} is missing: give a .params file")
     try:
@@ -63,7 +69,8 @@ def read_parameters(path: Path) -> dict[str, mx.nd.NDArray]:
         raise InputError(f"{path} is no whole .params file: save or copy it again") from error
     if not isinstance(arrays, dict) or not arrays:
         raise InputError(f"{path} holds no named parameters: save it with Gluon's save_parameters")
-    return arrays
+    return {name.removeprefix("arg:").removeprefix("aux:"): array
+            for name, array in arrays.items()}
 
 
 def check_layout(path: Path) -> None:
@@ -81,19 +88,9 @@ def check_layout(path: Path) -> None:
         if magic != _FILE:
             raise ValueError("no .params file")
         for _ in range(count):
-            (magic,), storage, number = _take(file, "<I"), 0, "q"
-            if magic in _NEW:
-                storage, dimensions = _take(file, "<ii")
-            elif magic == _OLD:
-                dimensions, = _take(file, "<i")
-            else:
-                dimensions, number = magic, "I"
-            if storage != 0 or not 0 < dimensions <= 32:
-                raise ValueError("no dense array")
-            shape = _take(file, f"<{dimensions}{number}")
-            *_, kind = _take(file, "<iii")
+            shape, kind = _array_head(file)
             size = math.prod(shape) * _ITEM_SIZES.get(kind, end)
-            if min(shape) < 1 or size > end - file.tell():
+            if size > end - file.tell():
                 raise ValueError("an array beyond the file's end")
             file.seek(size, io.SEEK_CUR)
         names, = _take(file, "<Q")
@@ -108,6 +105,33 @@ def check_layout(path: Path) -> None:
             raise ValueError("bytes after the last name")
 
 
+def _array_head(file: BinaryIO) -> tuple[tuple[int, ...], int]:
+    """An array's shape and MXNet's number of its type, which stand before its numbers."""
+    (magic,), storage, number = _take(file, "<I"), 0, "q"
+    if magic in _NEW:
+        storage, dimensions = _take(file, "<ii")
+    elif magic == _OLD:
+        dimensions, = _take(file, "<i")
+    else:
+        dimensions, number = magic, "I"
+    if storage != 0 or not 0 < dimensions <= 32:
+        raise ValueError("no dense array")
+    shape = _take(file, f"<{dimensions}{number}")
+    *_, kind = _take(file, "<iii")
+    if min(shape) < 1:
+        raise ValueError("an array without numbers")
+    return shape, kind
+
+
+def read_array(file: BinaryIO) -> np.ndarray:
+    """One array of floats as `check_layout` has it, wherever its device was. Raises ValueError."""
+    shape, kind = _array_head(file)
+    data = file.read()
+    if kind not in _FLOATS or math.prod(shape) * _ITEM_SIZES[kind] != len(data):
+        raise ValueError("no array of floats, or not a whole one")
+    return np.frombuffer(data, _FLOATS[kind]).reshape(shape)
+
+
 def _take(file: BinaryIO, form: str) -> tuple[int, ...]:
     """The next numbers. Raises ValueError where the file ends before."""
     data = file.read(struct.calcsize(form))
@@ -116,32 +140,59 @@ def _take(file: BinaryIO, form: str) -> tuple[int, ...]:
     return struct.unpack(form, data)
 
 
-def classes_of(network: HybridBlock, arrays: dict[str, mx.nd.NDArray]) -> int | None:
-    """How many classes the parameters are for: the size of the classifier's last array."""
-    last = list(network._collect_params_with_prefix())[-1]
+def classifier_names(network: HybridBlock) -> list[str]:
+    """The structural names of the last layer's parameters, also where another name shares them."""
+    own = network._collect_params_with_prefix()
+    layer = next(reversed(own)).rpartition(".")[0]
+    last = {id(parameter) for name, parameter in own.items() if name.rpartition(".")[0] == layer}
+    return [name for name, parameter in own.items() if id(parameter) in last]
+
+
+def classes_of(network: HybridBlock, arrays: Mapping[str, mx.nd.NDArray]) -> int | None:
+    """How many classes the parameters are for: the size of the classifier's last array; None where
+    they are another network's."""
+    last = classifier_names(network)[-1]
+    arrays = with_structural_names(network, arrays)
     return arrays[last].shape[0] if last in arrays else None
 
 
-def check_fit(network: HybridBlock, arrays: Mapping[str, mx.nd.NDArray], path: Path) -> None:
-    """Raises InputError, naming the first parameters that do not fit."""
+def check_fit(network: HybridBlock, arrays: Mapping[str, mx.nd.NDArray], path: Path, *,
+              start: bool = False) -> None:
+    """Raises InputError, naming the first parameters that do not fit; of those that a run is to
+    `start` from, also what to do where the classifier's alone do not."""
     own = network._collect_params_with_prefix()
-    missing, extra = sorted(own.keys() - arrays.keys()), sorted(arrays.keys() - own.keys())
+    missing = [name for name in own if name not in arrays]
+    extra = [name for name in arrays if name not in own]
     if missing or extra:
         raise InputError(f"{path} is of another network: "
                          f"lacks {', '.join(missing[:3]) or 'nothing'}, "
                          f"has {', '.join(extra[:3]) or 'nothing'} besides; check --model")
-    for name, parameter in own.items():
-        if any(want not in (0, -1, have)
-               for want, have in zip(parameter.shape, arrays[name].shape, strict=False)) \
-                or len(parameter.shape) != len(arrays[name].shape):
-            raise InputError(f"{path}: {name} has shape {arrays[name].shape}, the network's is "
-                             f"{parameter.shape}; check --model and --num-classes")
+    wrong = [name for name, parameter in own.items()
+             if not _fits(parameter.shape, arrays[name].shape)]
+    if not wrong:
+        return
+    shown = "; ".join(f"{name} has shape {arrays[name].shape}, the network's is {own[name].shape}"
+                      for name in wrong[:2])
+    more = f"; {len(wrong) - 2} more differ" if len(wrong) > 2 else ""
+    of_classes = set(wrong) <= set(classifier_names(network))
+    remedy = "give --new-classifier to take all but these" if start and of_classes else \
+        "check --model and --num-classes"
+    raise InputError(f"{path}: {shown}{more}; {remedy}")
+
+
+def _fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether an array has a parameter's shape, of which 0 and -1 are open."""
+    return len(shape) == len(other) and all(
+        want in (0, -1, have) for want, have in zip(shape, other, strict=True))
 
 
 def load_parameters(network: HybridBlock, path: Path, device: mx.Context) -> None:
-    """Raises InputError, naming the first parameters that do not fit."""
-    check_fit(network, read_parameters(path), path)
-    network.load_parameters(str(path), ctx=device, cast_dtype=True)
+    """Give a network a file's parameters, by their structural names or GluonCV's old ones; types
+    are cast. Raises InputError, naming the first parameters that do not fit."""
+    arrays = with_structural_names(network, read_parameters(path))
+    check_fit(network, arrays, path)
+    for name, parameter in network._collect_params_with_prefix().items():
+        parameter._load_init(arrays[name], device, cast_dtype=True)
 
 
 def set_arrays(network: HybridBlock, arrays: Mapping[str, mx.nd.NDArray]) -> None:

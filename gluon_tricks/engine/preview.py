@@ -13,7 +13,6 @@ from gluon_tricks.config import Settings
 from gluon_tricks.data.backends import cores
 from gluon_tricks.data.check import quick_check
 from gluon_tricks.data.loader import RecordLoader
-from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine import build
 from gluon_tricks.errors import InputError
 
@@ -40,7 +39,7 @@ def write_preview(path: Path, settings: Settings, *, samples: int, epochs: int) 
     `epochs` epochs. Returns the data backend that made them. Raises InputError for fewer records
     than samples and for a path that cannot be written.
     """
-    with RecordSet(*settings.rec_paths("train")) as records:
+    with build.records(settings, "train") as records:
         settings = dataclasses.replace(settings, batch_size=1).settled(
             len(records), max(2, records.class_count()))  # one class is enough to be shown
         damaged = [index for index, _ in quick_check(records, settings.num_data_workers or cores())]

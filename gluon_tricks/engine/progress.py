@@ -53,6 +53,12 @@ class Progress:
         return own
 
 
+def is_due(epoch: int, frequency: int, epochs: int) -> bool:
+    """Whether `epoch`, from 0, is the last of `epochs` or ends `frequency` more; 0: the last alone.
+    """
+    return epoch + 1 == epochs or (frequency > 0 and (epoch + 1) % frequency == 0)
+
+
 def _check(name: str, value: Any, kind: type) -> None:
     """Raise ValueError where a number is of another type, or none that a run counts."""
     if type(value) is not kind or (kind is int and value < -1):

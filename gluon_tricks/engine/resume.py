@@ -8,14 +8,16 @@ from gluon_tricks.config import Settings
 from gluon_tricks.engine import checkpoint
 from gluon_tricks.engine.agreement import OF_A_MACHINE
 from gluon_tricks.engine.checkpoint import Checkpoint
-from gluon_tricks.engine.progress import Progress
+from gluon_tricks.engine.progress import Progress, is_due
 from gluon_tricks.engine.runlog import make_folder, new_run_folder
 from gluon_tricks.errors import InputError
 
 # What may change without changing what the run computes.
-FREE = OF_A_MACHINE | {"use_rec", "log_interval", "keep", "checkpoint_steps"}
+FREE = OF_A_MACHINE | {"use_rec", "log_interval", "keep", "checkpoint_steps", "save_frequency",
+                       "new_classifier", "resume_epoch"}  # the last two: of a start that is past
 # What the arrays and the position of a checkpoint are made for.
-FIXED = ("model", "num_classes", "optimizer", "dtype", "seed", "num_training_samples")
+FIXED = ("model", "num_classes", "optimizer", "dtype", "seed", "num_training_samples",
+         "freeze_until")
 
 
 class Start(NamedTuple):
@@ -64,6 +66,17 @@ def find(settings: Settings) -> Start:
     return Start(home, found, _passed_over(refused))
 
 
+def is_there(settings: Settings) -> bool:
+    """Whether --resume has a checkpoint to go on from, or must have one."""
+    return settings.resume is not None and (
+        settings.resume != "auto" or _peek(settings) is not None)
+
+
+def _peek(settings: Settings) -> Checkpoint | None:
+    place = settings.save_dir if settings.resume == "auto" else settings.resume
+    return checkpoint.peek(Path(place).expanduser())
+
+
 def batch_size(settings: Settings) -> int:
     """The batch of a device: as the settings say, but where the checkpoint to go on from is of
     another number of ranks, what leaves its global batch as it is.
@@ -72,8 +85,7 @@ def batch_size(settings: Settings) -> int:
     """
     if settings.resume is None:
         return settings.batch_size
-    place = settings.save_dir if settings.resume == "auto" else settings.resume
-    found = checkpoint.peek(Path(place).expanduser())
+    found = _peek(settings)
     before = found and before_it(found, settings)
     if not found or before.world_size == settings.world_size:
         return settings.batch_size
@@ -144,6 +156,12 @@ def restored(found: Checkpoint, settings: Settings) -> tuple[Progress, list[str]
                for name in before if name in now and name not in FREE
                and before[name] != now[name]]
     return progress, changed
+
+
+def is_validated(found: Checkpoint) -> bool:
+    """Whether the last epoch that a checkpoint knows of was validated, by its run's settings."""
+    before, epoch = found.state["settings"], found.state["progress"]["epoch"]
+    return is_due(epoch - 1, before.get("eval_frequency", 1), before.get("num_epochs", epoch))
 
 
 def _is_count(value: object) -> bool:

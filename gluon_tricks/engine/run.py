@@ -9,6 +9,7 @@ from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.config import Settings
 from gluon_tricks.engine import build
+from gluon_tricks.engine.freezing import frozen_names
 from gluon_tricks.engine.parameters import arrays_of, is_statistic, set_arrays
 from gluon_tricks.engine.progress import Progress
 from gluon_tricks.engine.runlog import RunLog
@@ -45,12 +46,14 @@ class Run:
         """Give all ranks the mean of BatchNorm's running statistics, which each has its own of.
 
         A rank's average of them is averaged alike: the mean of averages is the average of means.
+        Frozen ones are alike, and would not keep their last bits.
         """
+        frozen = frozen_names(self.network, self.settings.freeze_until)
         mx.nd.waitall()  # a backward pass writes statistics, of which MXNet's engine is not told
         for part, arrays in (("network", arrays_of(self.network)),
                              ("average", self.average.arrays if self.average else {})):
             self.ranks.average({f"{part}:{name}": array for name, array in arrays.items()
-                                if is_statistic(name)})
+                                if is_statistic(name) and name not in frozen})
         mx.nd.waitall()
 
     @contextlib.contextmanager

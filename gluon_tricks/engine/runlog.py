@@ -157,25 +157,30 @@ class RunLog:
         self.info(f"Epoch[{epoch}] Batch [{step}]\tSpeed: {speed:f} samples/sec\t"
                   f"accuracy={scores.top1:f}\tlr={lr:f}")
 
-    def epoch(self, progress: Progress, *, update: int, lr: float, validated: Scores) -> None:
-        """An epoch's end; `update` is its last update, `lr` that update's."""
+    def epoch(self, progress: Progress, *, update: int, lr: float,
+              validated: Scores | None) -> None:
+        """An epoch's end; `update` is its last update, `lr` that update's; `validated` is None
+        where nothing was."""
         epoch, seconds = progress.epoch, progress.seconds
         trained = mean_scores(progress.trained)
         speed = trained.count / seconds
         more = {}
+        if validated:
+            more = {"val_loss": validated.loss, "val_top1": validated.top1,
+                    "val_top5": validated.top5, "val_count": validated.count}
         if self._settings.loss_scale == "dynamic":
-            more = {"loss_scale": progress.loss_scale.scale,
-                    "overflows": progress.loss_scale.overflows}
+            more |= {"loss_scale": progress.loss_scale.scale,
+                     "overflows": progress.loss_scale.overflows}
         if self._settings.nan == "skip":
             more["bad_updates"] = progress.bad_updates
         self._json("epoch", epoch=epoch, update=update, lr=lr, train_loss=trained.loss,
-                   train_top1=trained.top1, val_loss=validated.loss, val_top1=validated.top1,
-                   val_top5=validated.top5, val_count=validated.count, samples_per_second=speed,
-                   seconds=seconds, data_wait=progress.waited / seconds, **more)
+                   train_top1=trained.top1, samples_per_second=speed, seconds=seconds,
+                   data_wait=progress.waited / seconds, **more)
         self.info(f"[Epoch {epoch}] training: accuracy={trained.top1:f}")
         self.info(f"[Epoch {epoch}] speed: {speed:.0f} samples/sec\ttime cost: {seconds:f}")
-        self.info(f"[Epoch {epoch}] validation: err-top1={1 - validated.top1:f} "
-                  f"err-top5={1 - validated.top5:f}")
+        if validated:
+            self.info(f"[Epoch {epoch}] validation: err-top1={1 - validated.top1:f} "
+                      f"err-top5={1 - validated.top5:f}")
         for name, write in list(self._again.items()):
             self.write(name, write)
         self.attempt("curves.png", lambda: draw_curves(

@@ -13,6 +13,7 @@ import gluon_tricks
 from gluon_tricks.engine import checkpoint
 from gluon_tricks.engine.metrics import Sums, Tally
 from gluon_tricks.engine.parameters import arrays_of, save_arrays
+from gluon_tricks.engine.progress import is_due
 from gluon_tricks.errors import RunFault, Stopped
 from gluon_tricks.optim.precision import all_finite
 from gluon_tricks.parallel import left_alone
@@ -84,6 +85,16 @@ class Saver:
                 f"{run.log.folder}: the run ended, but {', '.join(missing)} could not be written: "
                 f"free some space and go on from {self.last or 'the start'}"))
 
+    def keep_epoch(self, run: "Run", *, best: bool) -> None:
+        """Keep the parameters after an epoch: always, as the best, and where --save-frequency asks
+        for it under GluonCV's name."""
+        folder, settings, epoch = run.log.folder, run.settings, run.progress.epoch
+        self.keep_parameters(run, folder / "last.params")
+        if best:
+            self.keep_parameters(run, folder / "best.params")
+        if settings.save_frequency and is_due(epoch, settings.save_frequency, settings.num_epochs):
+            self.keep_parameters(run, folder / gluoncv_name(settings.model, epoch))
+
     def keep_parameters(self, run: "Run", path: Path) -> None:
         """Write the network's parameters to a file, or hold them until that works."""
         self._held[path] = arrays_of(run.network)
@@ -130,13 +141,19 @@ class Saver:
             "there is no checkpoint yet"
 
 
+def gluoncv_name(model: str, epoch: int) -> str:
+    """What GluonCV's scripts call the parameters after `epoch`, from 0."""
+    data = "cifar10" if model.lower().startswith("cifar_") else "imagenet"
+    return f"{data}-{model}-{epoch}.params"
+
+
 def versions() -> dict[str, str]:
     """Of what wrote a checkpoint."""
     return {"gluon_tricks": gluon_tricks.__version__, "mxnet": mx.__version__}
 
 
 def how_to_go_on(folder: Path, ranks: int = 1, hosts: int = 1) -> str:
-    """The command that started this run, with what makes it go on.
+    """The command that started this run, with what makes it go on in place of what it began with.
 
     Where it does not name its number of ranks, or they are on several hosts, horovodrun was given
     them.
@@ -144,7 +161,8 @@ def how_to_go_on(folder: Path, ranks: int = 1, hosts: int = 1) -> str:
     words, given = [], iter(sys.argv)
     for word in given:
         name = word.partition("=")[0]
-        if name in ("--resume", "--save-dir"):
+        if name in ("--save-dir", "--resume", "--resume-params", "--resume-states",
+                    "--resume-epoch"):
             if "=" not in word:
                 next(given, None)
             continue

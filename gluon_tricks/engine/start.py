@@ -11,10 +11,12 @@ from mxnet.gluon.block import HybridBlock
 from gluon_tricks.config import Settings
 from gluon_tricks.data.check import fingerprint
 from gluon_tricks.data.classes import check_same_classes, write_classes
-from gluon_tricks.data.record import RecordSet
+from gluon_tricks.data.sets import PictureSet
 from gluon_tricks.engine import build, resume, summary
 from gluon_tricks.engine.agreement import agreed
 from gluon_tricks.engine.checkpoint import Checkpoint
+from gluon_tricks.engine.freezing import frozen_names
+from gluon_tricks.engine.initial import go_on_with_gluoncv, load_initial
 from gluon_tricks.engine.parameters import arrays_of, check_fit, set_arrays
 from gluon_tricks.engine.progress import Progress
 from gluon_tricks.engine.run import Run
@@ -27,7 +29,7 @@ from gluon_tricks.optim.update import Update
 from gluon_tricks.parallel import Ranks
 
 
-def loaders(settings: Settings, val_set: RecordSet, train_set: RecordSet, stack: ExitStack,
+def loaders(settings: Settings, val_set: PictureSet, train_set: PictureSet, stack: ExitStack,
             ranks: Ranks | None = None) -> tuple[build.Loader, build.Loader]:
     """A rank's loaders for validation and training."""
     return tuple(stack.enter_context(make(settings, records, build.damaged_records(
@@ -65,10 +67,10 @@ def start(settings: Settings, stack: ExitStack, ranks: Ranks) -> Run:
     with ranks.together():
         check_tensorboard(settings)
         device = build.device(settings, ranks.local_rank)
-        train_set = stack.enter_context(RecordSet(*settings.rec_paths("train")))
-        val_set = stack.enter_context(RecordSet(*settings.rec_paths("val")))
-        settings = settings.settled(len(train_set), train_set.class_count())
+        train_set = stack.enter_context(build.records(settings, "train"))
         classes = train_set.class_names()
+        val_set = stack.enter_context(build.records(settings, "val", classes))
+        settings = settings.settled(len(train_set), train_set.class_count())
         check_same_classes(val_set.path, val_set.class_names(), classes)
         networks = build.network(settings), build.teacher(settings, device)
         data = loaders(settings, val_set, train_set, stack, ranks)
@@ -78,12 +80,16 @@ def start(settings: Settings, stack: ExitStack, ranks: Ranks) -> Run:
                 "train" if data[1].backend == "native" and settings.crop == "resized"
                 else "never"))
         build.initialize(networks[0], settings, device)
+        # What a checkpoint holds comes later, and in place of these. The others are sent them.
+        notes = load_initial(networks[0], settings) if ranks.first and not resume.is_there(
+            settings) else []
     ranks.check_same(agreed(settings, training_set=fingerprint(train_set),
                             validation_set=fingerprint(val_set)))
     for loader, somewhere in zip(data, ranks.sum(found), strict=True):
         if not somewhere:
             raise ranks.once(build.nothing_left(loader))
     begin = begin_at(settings, ranks, stack)
+    begin.notes.extend(notes)
     run, changed = assemble(settings, device, networks, data[::-1], begin,
                             stack.enter_context(StopRequest(ranks)), stack, ranks)
     if classes:  # for whoever evaluates the parameters
@@ -117,10 +123,14 @@ def assemble(settings: Settings, device: mx.Context,
     """
     network, teacher = networks
     update = build.update(network, settings)
-    average = None if settings.ema is None else WeightAverage(
-        arrays_of(network), settings.ema, build.statistics_gradients(network))
-    progress, changed, lengths = Progress(), [], None
+    progress, changed, lengths, average = Progress(), [], None, None
     with ranks.together():
+        if settings.resume_params and ranks.first:
+            progress = go_on_with_gluoncv(network, update, settings)
+        if settings.ema is not None:
+            average = WeightAverage(arrays_of(network), settings.ema,
+                                    build.statistics_gradients(network),
+                                    frozen_names(network, settings.freeze_until))
         if begin.checkpoint:
             progress, changed, lengths = _restore(begin, settings, network, update, average)
     progress = Progress.from_json(ranks.from_first(progress.to_json()))
@@ -144,10 +154,13 @@ def _restore(begin: resume.Start, settings: Settings, network: HybridBlock, upda
     progress, changed = resume.restored(found, settings)
     fill(found, network, update, average)
     goes_on, best = progress.epoch < settings.num_epochs, begin.folder / "best.params"
+    if not goes_on and not resume.is_validated(found):
+        raise InputError(f"{found.path} stands after an epoch that was not validated: give a "
+                         "greater --num-epochs, its end is")
     own = begin.folder == resume.run_folder(found)
     if not own and not goes_on:
         raise InputError(f"{found.path} is of a run that is whole: give a greater --num-epochs")
-    if goes_on and not best.is_file():  # in another folder, or the disk was full
+    if goes_on and progress.best and not best.is_file():  # in another folder, or the disk was full
         progress.best_epoch, progress.best = progress.epoch - 1, None
     return progress, changed, found.state["logs"] if own else None
 

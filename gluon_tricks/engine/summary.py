@@ -6,7 +6,7 @@ from typing import Any
 from tabulate import tabulate
 
 from gluon_tricks.config import Settings
-from gluon_tricks.data.record import RecordSet
+from gluon_tricks.data.sets import PictureSet
 from gluon_tricks.engine import build
 from gluon_tricks.engine.metrics import Scores
 from gluon_tricks.engine.resume import Start
@@ -15,7 +15,7 @@ from gluon_tricks.engine.saving import position
 from gluon_tricks.models.profile import profile
 
 
-def announce(run: Run, train_set: RecordSet, val_set: RecordSet, begin: Start,
+def announce(run: Run, train_set: PictureSet, val_set: PictureSet, begin: Start,
              changed: list[str]) -> None:
     """The first lines of the log."""
     settings, log = run.settings, run.log

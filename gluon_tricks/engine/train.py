@@ -17,6 +17,7 @@ from gluon_tricks.engine.early_stopping import stalled
 from gluon_tricks.engine.evaluate import evaluate
 from gluon_tricks.engine.inflight import InFlight
 from gluon_tricks.engine.metrics import Scores, Sums, Tally, mean_scores
+from gluon_tricks.engine.progress import is_due
 from gluon_tricks.engine.run import Run
 from gluon_tricks.engine.start import start
 from gluon_tricks.engine.step import Step
@@ -64,11 +65,10 @@ def train_epochs(run: Run) -> Result:
 def _train_epochs(run: Run) -> Result:
     progress, settings = run.progress, run.settings
     skipped = report_skipped(run, len(run.train_data.skipped) + len(run.val_data.skipped))
-    while progress.epoch < settings.num_epochs and not stalled(
-            progress.epoch - 1, progress.best_epoch, settings.early_stop_patience):
+    while progress.epoch < settings.num_epochs and not given_up(run):
         train_epoch(run)
         with contextlib.suppress(StopWanted):  # then the checkpoint stands before validation
-            validate(run)
+            end_epoch(run)
         skipped = report_skipped(run, skipped)
         run.saver.save(run)
     conclude(run)
@@ -135,20 +135,36 @@ def timed(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
         yield batch
 
 
-def validate(run: Run) -> None:
-    """Score the epoch's weights, or their average, keep them, and go on to the next epoch."""
-    progress, folder = run.progress, run.log.folder
+def validated(run: Run, epoch: int) -> bool:
+    """Whether an epoch's weights are scored."""
+    return is_due(epoch, run.settings.eval_frequency, run.settings.num_epochs)
+
+
+def given_up(run: Run) -> bool:
+    """Whether early stopping ends the run: after an epoch that was validated only."""
+    progress, patience = run.progress, run.settings.early_stop_patience
+    done = progress.epoch - 1
+    return progress.best is not None and validated(run, done) and stalled(
+        done, progress.best_epoch, patience)
+
+
+def end_epoch(run: Run) -> None:
+    """Score the epoch's weights, or their average, where that is due; keep them, and go on to the
+    next epoch."""
+    progress, settings, scores = run.progress, run.settings, None
     run.agree_statistics()
     with run.weights_to_keep():
-        scores = evaluate(run.network, run.val_data, classes=run.settings.num_classes,
-                          device=run.device, dtype=run.settings.array_dtype,
-                          between=run.stop.check, ranks=run.ranks)
-        run.saver.check_finite(run, scores.loss)
-        run.saver.keep_parameters(run, folder / "last.params")
+        if validated(run, progress.epoch):
+            scores = evaluate(run.network, run.val_data, classes=settings.num_classes,
+                              device=run.device, dtype=settings.array_dtype,
+                              between=run.stop.check, ranks=run.ranks)
+        run.saver.check_finite(run, scores.loss if scores else 0.0)
+        best = scores is not None and (progress.best is None or scores.top1 > progress.best.top1)
+        run.saver.keep_epoch(run, best=best)
+    if scores:
         progress.last = scores
-        if progress.best is None or scores.top1 > progress.best.top1:
-            progress.best_epoch, progress.best = progress.epoch, scores
-            run.saver.keep_parameters(run, folder / "best.params")
+    if best:
+        progress.best_epoch, progress.best = progress.epoch, scores
     update = run.updates_done - 1
     run.log.epoch(progress, update=update, lr=run.lr(update), validated=scores)
     progress.next_epoch()

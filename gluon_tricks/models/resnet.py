@@ -12,11 +12,13 @@ names are GluonCV's, so its .params files load here and ours load there.
 """
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from mxnet.gluon import nn
 from mxnet.gluon.block import HybridBlock
 
+from gluon_tricks.models.group_norm import GroupNorm
 from gluon_tricks.models.pooling import SpatialMean
 
 
@@ -36,7 +38,9 @@ TWEAKS = {
 }
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3),
           152: (3, 8, 36, 3)}
-NAMES = tuple(f"resnet{depth}_{version}" for depth in STAGES for version in TWEAKS)
+NAMES = (*(f"resnet{depth}_{version}" for depth in STAGES for version in TWEAKS),
+         "resnet50_v1b_gn", "resnet101_v1b_gn")  # with GroupNorm, of which GluonCV has these
+Norm = Callable[..., HybridBlock]  # a class of normalisations, called with in_channels
 
 
 def _conv(in_channels: int, channels: int, kernel: int, stride: int = 1, dilation: int = 1,
@@ -46,18 +50,20 @@ def _conv(in_channels: int, channels: int, kernel: int, stride: int = 1, dilatio
                      use_bias=bias, in_channels=in_channels)
 
 
-def _norm(channels: int, zero_gamma: bool = False) -> nn.BatchNorm:
-    return nn.BatchNorm(in_channels=channels, gamma_initializer="zeros" if zero_gamma else "ones")
+def _last(norm: Norm, channels: int, last_gamma: bool) -> HybridBlock:
+    """The normalisation at the end of a block."""
+    return norm(in_channels=channels, gamma_initializer="zeros" if last_gamma else "ones")
 
 
-def _path_b(in_channels: int, channels: int, stride: int, average_pool: bool) -> HybridBlock:
+def _path_b(in_channels: int, channels: int, stride: int, average_pool: bool,
+            norm: Norm) -> HybridBlock:
     """The shortcut of a block that changes shape."""
     path = nn.HybridSequential(prefix="")
     if average_pool:  # child 0 also where there is nothing to pool: the names count children
         path.add(nn.AvgPool2D(stride, stride, ceil_mode=True, count_include_pad=False)
                  if stride > 1 else nn.HybridSequential(prefix=""))
         stride = 1
-    path.add(_conv(in_channels, channels, 1, stride), _norm(channels))
+    path.add(_conv(in_channels, channels, 1, stride), norm(in_channels=channels))
     return path
 
 
@@ -70,16 +76,16 @@ class BasicBlock(HybridBlock):
     expansion = 1
 
     def __init__(self, in_channels: int, width: int, stride: int, dilations: tuple[int, int],
-                 tweaks: Tweaks, last_gamma: bool, **kwargs):
+                 tweaks: Tweaks, last_gamma: bool, norm: Norm, **kwargs):
         super().__init__(**kwargs)
         with self.name_scope():
             self.conv1 = _conv(in_channels, width, 3, stride, dilations[0])
-            self.bn1 = _norm(width)
+            self.bn1 = norm(in_channels=width)
             self.conv2 = _conv(width, width, 3, dilation=dilations[1])
-            self.bn2 = _norm(width, zero_gamma=last_gamma)
+            self.bn2 = _last(norm, width, last_gamma)
             self.downsample = None
             if stride != 1 or in_channels != width:
-                self.downsample = _path_b(in_channels, width, stride, tweaks.d)
+                self.downsample = _path_b(in_channels, width, stride, tweaks.d, norm)
 
     def hybrid_forward(self, F, x):
         a = F.relu(self.bn1(self.conv1(x)))
@@ -97,21 +103,21 @@ class Bottleneck(HybridBlock):
     expansion = 4
 
     def __init__(self, in_channels: int, width: int, stride: int, dilations: tuple[int, int],
-                 tweaks: Tweaks, last_gamma: bool, **kwargs):
+                 tweaks: Tweaks, last_gamma: bool, norm: Norm, **kwargs):
         super().__init__(**kwargs)
         channels = width * self.expansion
         stride1, stride2 = (1, stride) if tweaks.b else (stride, 1)
         bias = not tweaks.b  # GluonCV's v1 has biases in its 1x1 convolutions
         with self.name_scope():
             self.conv1 = _conv(in_channels, width, 1, stride1, bias=bias)
-            self.bn1 = _norm(width)
+            self.bn1 = norm(in_channels=width)
             self.conv2 = _conv(width, width, 3, stride2, dilations[0])
-            self.bn2 = _norm(width)
+            self.bn2 = norm(in_channels=width)
             self.conv3 = _conv(width, channels, 1, bias=bias)
-            self.bn3 = _norm(channels, zero_gamma=last_gamma)
+            self.bn3 = _last(norm, channels, last_gamma)
             self.downsample = None
             if stride != 1 or in_channels != channels:
-                self.downsample = _path_b(in_channels, channels, stride, tweaks.d)
+                self.downsample = _path_b(in_channels, channels, stride, tweaks.d, norm)
 
     def hybrid_forward(self, F, x):
         a = F.relu(self.bn1(self.conv1(x)))
@@ -121,13 +127,13 @@ class Bottleneck(HybridBlock):
         return F.relu(a + b)
 
 
-def _stem(in_channels: int, three_convolutions: bool) -> HybridBlock:
-    """Everything before the first BatchNorm that is not part of it: 64 channels, stride 2."""
+def _stem(in_channels: int, three_convolutions: bool, norm: Norm) -> HybridBlock:
+    """Everything before the first normalisation that is not part of it: 64 channels, stride 2."""
     if not three_convolutions:
         return _conv(in_channels, 64, 7, 2)
     stem = nn.HybridSequential(prefix="")
-    stem.add(_conv(in_channels, 32, 3, 2), _norm(32), nn.Activation("relu"),
-             _conv(32, 32, 3), _norm(32), nn.Activation("relu"),
+    stem.add(_conv(in_channels, 32, 3, 2), norm(in_channels=32), nn.Activation("relu"),
+             _conv(32, 32, 3), norm(in_channels=32), nn.Activation("relu"),
              _conv(32, 64, 3))
     return stem
 
@@ -140,18 +146,20 @@ class ResNet(HybridBlock):
         a block is its shortcut at first. dropout: share of features dropped before the classifier.
     dilated: stages 3 and 4 keep stage 2's size (1/8 of the input) and dilate instead, for
         segmentation.
+    norm: the class of all normalisations.
     """
 
     def __init__(self, depth: int, tweaks: Tweaks, *, classes: int = 1000, in_channels: int = 3,
-                 last_gamma: bool = False, dropout: float = 0.0, dilated: bool = False, **kwargs):
+                 last_gamma: bool = False, dropout: float = 0.0, dilated: bool = False,
+                 norm: Norm = nn.BatchNorm, **kwargs):
         super().__init__(**kwargs)
-        self._tweaks, self._last_gamma = tweaks, last_gamma
+        self._tweaks, self._of_blocks = tweaks, (tweaks, last_gamma, norm)
         block = BasicBlock if depth < 50 else Bottleneck
         counts = STAGES[depth]
         widths = [64 * block.expansion, 128 * block.expansion, 256 * block.expansion]
         with self.name_scope():
-            self.conv1 = _stem(in_channels, tweaks.c)
-            self.bn1 = _norm(64)
+            self.conv1 = _stem(in_channels, tweaks.c, norm)
+            self.bn1 = norm(in_channels=64)
             self.maxpool = nn.MaxPool2D(3, 2, 1)
             self.layer1 = self._stage(block, counts[0], 64, 64, stride=1)
             self.layer2 = self._stage(block, counts[1], widths[0], 128, stride=2)
@@ -167,11 +175,10 @@ class ResNet(HybridBlock):
                dilation: int = 1) -> nn.HybridSequential:
         stage = nn.HybridSequential(prefix="")
         first = max(1, dilation // 2)  # the first block still sees the stage before it
-        stage.add(block(in_channels, width, stride, (first, dilation), self._tweaks,
-                        self._last_gamma))
+        stage.add(block(in_channels, width, stride, (first, dilation), *self._of_blocks))
         for _ in range(count - 1):
-            stage.add(block(width * block.expansion, width, 1, (dilation, dilation), self._tweaks,
-                            self._last_gamma))
+            stage.add(block(width * block.expansion, width, 1, (dilation, dilation),
+                            *self._of_blocks))
         return stage
 
     def hybrid_forward(self, F, x):
@@ -205,7 +212,15 @@ def _gluoncv_v1_name(name: str) -> str:
     return ".".join([_V1_TOP[top], *rest])
 
 
-def resnet(name: str, **options) -> ResNet:
+def parts_of(name: str) -> tuple[int, Tweaks, bool]:
+    """The depth, the tweaks and whether it has GroupNorm, of a name, one of NAMES."""
+    depth, version, gn = re.fullmatch(r"resnet(\d+)_(v1[bcd]?)(_gn)?", name).groups()
+    return int(depth), TWEAKS[version], gn is not None
+
+
+def resnet(name: str, *, use_gn: bool = False, **options) -> ResNet:
     """The network called `name`, one of NAMES; options are those of `ResNet`."""
-    depth, version = re.fullmatch(r"resnet(\d+)_(v1[bcd]?)", name).groups()
-    return ResNet(int(depth), TWEAKS[version], prefix=f"{name}_", **options)
+    depth, tweaks, gn = parts_of(name)
+    if use_gn or gn:
+        options["norm"] = GroupNorm
+    return ResNet(depth, tweaks, prefix=f"{name}_", **options)

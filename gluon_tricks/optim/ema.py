@@ -1,6 +1,6 @@
 """The exponential moving average of a network's weights."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import mxnet as mx
 
@@ -20,11 +20,15 @@ class WeightAverage:
     `after` names, for some weights, an array that is written by the same operator: on the CPU
     BatchNorm writes its running statistics in the backward pass, and MXNet's engine does not know.
     Reading beta's gradient, which that pass writes, too, puts the reading in its place.
+
+    `constant` names weights that never change: their average is theirs, to the bit.
     """
 
     def __init__(self, weights: Mapping[str, mx.nd.NDArray], decay: float,
-                 after: Mapping[str, mx.nd.NDArray] | None = None):
+                 after: Mapping[str, mx.nd.NDArray] | None = None,
+                 constant: Collection[str] = ()):
         self._weights, self._decay, self._after = dict(weights), decay, after or {}
+        self._constant = constant
         self.arrays = {name: weight.astype("float32") for name, weight in weights.items()}
 
     def load(self, arrays: Mapping[str, mx.nd.NDArray]) -> None:
@@ -36,6 +40,8 @@ class WeightAverage:
         """Take in the weights as update `update` (from 0) left them. Does not wait."""
         left = 1 - decay_at(update, self._decay)
         for name, average in self.arrays.items():
+            if name in self._constant:
+                continue
             weight = self._weights[name].astype("float32", copy=False)
             if name in self._after:
                 weight = weight + mx.nd.zeros_like(self._after[name])

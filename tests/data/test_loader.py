@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from gluon_tricks.data import backends
 from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder, TrainOrder
-from gluon_tricks.data.recipes import EvalTransform, TrainTransform
+from gluon_tricks.data.recipes import EvalTransform, TenCropTransform, TrainTransform
 from gluon_tricks.data.record import MAGIC, RecordSet
 from gluon_tricks.errors import InputError
 
@@ -164,6 +165,26 @@ def test_other_types_and_layouts_are_casts_and_transposes(mixed, epoch, transfor
                 assert batch.images.dtype == dtype
                 assert batch.images.tobytes() == images.astype(dtype).tobytes()
                 assert batch.images.flags.c_contiguous
+
+
+def test_several_crops_of_a_picture_are_of_one_decoding(mixed, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(backends, "decode", lambda data, decode=backends.decode:
+                        decoded.append(data) or decode(data))
+    transform = TenCropTransform(24, 28)
+    made = {}
+    for layout in ("NCHW", "NHWC"):
+        with RecordLoader(mixed, transform, EvalOrder(RECORDS, 4), layout=layout) as loader:
+            assert loader.backend == "opencv" and "TenCropTransform" in loader.backend_note
+            made[layout] = list(loader.epoch())
+    assert len(decoded) == 2 * RECORDS
+    assert [len(batch.images) for batch in made["NCHW"]] == [4, 4, 4, 4, 4, 4, 2]
+    for batch, other in zip(made["NCHW"], made["NHWC"], strict=True):
+        assert (batch.images.transpose(0, 1, 3, 4, 2) == other.images).all()
+        for crops, index in zip(other.images, batch.indices, strict=True):
+            data = np.frombuffer(mixed.read(index), np.uint8)
+            image = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+            assert crops.tobytes() == transform.apply(image).tobytes()
 
 
 def test_the_backends_make_the_same_pictures_up_to_resampling(mixed, native_core):

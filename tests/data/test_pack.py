@@ -350,4 +350,4 @@ def test_what_would_be_too_long_resized_is_refused_before_it_is(tmp_path, monkey
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((2, 600, 3), np.uint8))
     monkeypatch.setattr(cv2, "resize", lambda *_, **__: pytest.fail("memory was taken"))
     with pytest.raises(ValueError, match=r"a side of 76800 pixels .* too narrow for --resize"):
-        pack.encode(tmp_path / "a.png", pack.Encoding(resize=256))
+        pack.encode((tmp_path / "a.png").read_bytes(), pack.Encoding(resize=256))

@@ -2,12 +2,18 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 
 from gluon_tricks.augment.crop import CropDraws
 from gluon_tricks.augment.rng import SampleRng
-from gluon_tricks.data.recipes import EvalTransform, TrainDraws, TrainTransform
+from gluon_tricks.data.recipes import (
+    EvalTransform,
+    TenCropTransform,
+    TrainDraws,
+    TrainTransform,
+)
 
 MEAN, STD = np.array([123.68, 116.779, 103.939]), np.array([58.393, 57.12, 57.375])
 
@@ -167,6 +173,23 @@ def test_eval_transform_refuses_a_crop_larger_than_the_picture():
     for transform in (EvalTransform(size=32, resize=None), EvalTransform(size=32, resize=31)):
         with pytest.raises(ValueError, match=r"32x32 .* picture"):
             transform.apply(np.zeros((31, 50, 3), np.uint8))
+
+
+def test_ten_crops_are_corners_centre_and_their_mirror_images():
+    """Of a 60 x 45 picture, whose shorter edge becomes 36: 48 high."""
+    image = np.random.default_rng(0).integers(0, 256, (60, 45, 3), np.uint8)
+    out = TenCropTransform(size=32, resize=36).apply(image)
+    resized = (cv2.resize(image.astype(np.float32), (36, 48)) - MEAN) / STD
+    parts = [resized[:32, :32], resized[:32, 4:], resized[16:, :32], resized[16:, 4:],
+             resized[8:40, 2:34]]
+    assert (out.shape, out.dtype) == ((10, 32, 32, 3), np.float32)
+    np.testing.assert_allclose(out[:5], parts, atol=1e-5)
+    np.testing.assert_allclose(out[5:], [part[:, ::-1] for part in parts], atol=1e-5)
+
+
+def test_ten_crops_of_a_picture_that_is_too_small_are_refused():
+    with pytest.raises(ValueError, match=r"32x32 .* picture"):
+        TenCropTransform(size=32, resize=None).apply(np.zeros((31, 50, 3), np.uint8))
 
 
 @pytest.mark.parametrize("transform", [

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from published_commands import IMAGENET
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -32,8 +33,10 @@ def test_the_papers_baseline_on_eight_gpus_in_fp16(dry_run):
             "no_wd": False, "warmup_epochs": 0, "rgb_mean": [123.68, 116.779, 103.939],
             "rgb_std": [58.393, 57.12, 57.375], "mode": "hybrid", "crop_ratio": 0.875}
     assert {name: got[name] for name in want} == want
-    assert got["derived"] == {"global_batch": 256, "lr": 0.1, "steps_per_epoch": 5004,
-                              "updates": 600480}
+    assert got["derived"] == {
+        "global_batch": 256, "lr": 0.1, "steps_per_epoch": 5004, "updates": 600480,
+        "warmup_updates": 0, "warmup_mode": "linear", "warmup_lr": 0.0, "decay": "step",
+        "step_factor": 0.1, "step_updates": [150120, 300240, 450360]}
 
 
 def test_a_published_command_and_no_trace_of_it(tmp_path):
@@ -43,18 +46,19 @@ def test_a_published_command_and_no_trace_of_it(tmp_path):
     here.mkdir()
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "train_imagenet.py", "--dry-run",
-         "--rec-train", "/nowhere/train.rec", "--rec-train-idx", "/nowhere/train.idx",
-         "--rec-val", "/nowhere/val.rec", "--rec-val-idx", "/nowhere/val.idx",
-         "--model", "mobilenet1.0", "--mode", "hybrid", "--lr", "0.4", "--lr-mode", "cosine",
-         "--num-epochs", "200", "--batch-size", "128", "--num-gpus", "8", "-j", "60",
-         "--warmup-epochs", "5", "--dtype", "float16", "--use-rec", "--no-wd",
-         "--label-smoothing", "--save-dir", "params_mobilenet", "--logging-file", "mobilenet.log"],
+         *IMAGENET["resnet50_v1d-mixup"].split()],
         cwd=here, capture_output=True, text=True, timeout=600,
         env={**os.environ, "HOME": str(home)})
     assert done.returncode == 0, done.stderr
     got = json.loads(done.stdout)
-    assert (got["label_smoothing"], got["derived"]["global_batch"]) == (0.1, 1024)
-    assert (got["no_wd"], got["rec_train"]) == (True, "/nowhere/train.rec")
+    assert got["derived"] == {"global_batch": 1024, "lr": 0.4, "steps_per_epoch": 1251,
+                              "updates": 250_200}
+    want = {"model": "resnet50_v1d", "label_smoothing": 0.1, "no_wd": True, "last_gamma": True,
+            "mixup": True, "mixup_alpha": 0.2, "lr_mode": "cosine", "warmup_epochs": 5,
+            "dtype": "float16", "loss_scale": "dynamic", "num_gpus": 8, "num_data_workers": 60,
+            "rec_train": "R/train.rec", "rec_val_idx": "R/val.idx", "save_dir":
+            "params_resnet50_v1d_mixup", "logging_file": "resnet50_v1d_mixup.log"}
+    assert {name: got[name] for name in want} == want
     assert not list(here.iterdir())
     assert not [path for path in home.rglob("*") if path.is_file()]
 

@@ -1,5 +1,6 @@
 """`evaluate.py` over several ranks gives the scores that one process gives."""
 
+import csv
 import json
 import sys
 
@@ -8,9 +9,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.config import Settings
 from gluon_tricks.data.record import RecordWriter
-from gluon_tricks.engine.evaluate import evaluate_file
+from gluon_tricks.engine.evaluations import Plan, evaluations
 from gluon_tricks.models.zoo import get_model
 
 RECORDS, CLASSES, DAMAGED = 103, 8, (0, 1, 40, 101)
@@ -60,16 +60,20 @@ def evaluate(folder):
 @pytest.fixture(scope="module")
 def alone(folder):
     """alone(name, **settings): the scores on NAME.rec of this process alone."""
-    def score(name, params="net.params", **more):
-        return evaluate_file(Settings(
-            model="resnet18_v1b", num_classes=CLASSES, rec_val=str(folder / f"{name}.rec"),
-            input_size=32, batch_size=8, num_data_workers=1, **more), folder / params)._asdict()
+    def score(name, params="net.params", crops=1, **more):
+        found, = evaluations(Plan(
+            {"model": "resnet18_v1b", "num_classes": CLASSES, "batch_size": 8,
+             "rec_val": str(folder / f"{name}.rec"), "num_data_workers": 1, **more},
+            params=folder / params, sizes=(32,), crops=crops))
+        return {"input_size": 32, "crop_ratio": 0.875, "crops": crops,
+                **found.scores._asdict(), "ece": found.calibration_error}
     return score
 
 
 def check_same(scores, expected) -> None:
     """Counts are equal, sums of float32's losses all but."""
-    assert scores == {**expected, "loss": pytest.approx(expected["loss"], rel=1e-6)}
+    assert scores == {**expected, "loss": pytest.approx(expected["loss"], rel=1e-6),
+                      "ece": pytest.approx(expected["ece"], rel=1e-5)}
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
@@ -94,6 +98,26 @@ def test_damaged_records_are_left_out_of_all_counts(evaluate, alone, folder):
     check_same(scores, alone("damaged", on_bad_record="skip"))
     assert said.splitlines()[1:] == [
         f"{folder / 'damaged.rec'}: 4 damaged records are left out, by key: 0, 1, 40, 101"]
+
+
+def test_ten_crops_and_all_reports(evaluate, alone, folder, tmp_path):
+    files = {name: tmp_path / f"{name}.csv" for name in ("per-class", "predictions")}
+    scores, said = evaluate(2, "damaged", "--on-bad-record", "skip", "--crops", 10,
+                            *(part for name, file in files.items() for part in (f"--{name}", file)))
+    check_same(scores, alone("damaged", on_bad_record="skip", crops=10))
+    assert said.count("\n") == 2
+    with open(files["predictions"]) as file:
+        rows = [[int(row["key"]), int(row["label"]), int(row["predicted"])]
+                for row in csv.DictReader(file)]
+    kept = [key for key in range(RECORDS) if key not in DAMAGED]
+    assert [row[:2] for row in rows] == [[key, key % CLASSES] for key in kept]
+    assert sum(label == predicted for _, label, predicted in rows) == scores["correct1"]
+    with open(files["per-class"]) as file:
+        table = {int(row["class"]): (int(row["count"]), float(row["top1"]))
+                 for row in csv.DictReader(file)}
+    for label in range(CLASSES):
+        own = [predicted == label for _, real, predicted in rows if real == label]
+        assert table[label] == (len(own), pytest.approx(np.mean(own)))
 
 
 def test_validation_amid_training_agrees_with_evaluate(folder, script, alone):

@@ -1,6 +1,8 @@
 """Runs of a few updates on a network so small that they take no time."""
 
+import importlib.util
 import json
+import os
 
 import mxnet as mx
 import pytest
@@ -52,3 +54,12 @@ def arrays():
     def read(path):
         return {name: array.asnumpy() for name, array in mx.nd.load(str(path)).items()}
     return read
+
+
+@pytest.fixture(scope="session")
+def onnx_packages():
+    """Skips without onnx and onnxruntime, but in CI, where they must be there."""
+    for name in ("onnx", "onnxruntime"):
+        if importlib.util.find_spec(name) is None:
+            assert os.environ.get("CI") != "true", f"{name} is missing"
+            pytest.skip("needs pip install -e '.[export]'")

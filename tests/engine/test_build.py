@@ -100,7 +100,7 @@ def offline(monkeypatch, tmp_path):
 @pytest.mark.parametrize("model", [
     "ssd_300_resnet34_v1b_voc", "fcn_resnet50_voc", "faster_rcnn_resnet50_v1b_voc",
     "yolo3_darknet53_voc", "center_net_resnet18_v1b_voc", "simple_pose_resnet18_v1b",
-    "nasnet_4_1056"])
+    "nasnet_4_1056", "hrnet_w48_s"])
 def test_what_is_no_classifier_is_refused_without_a_download(model, offline, tmp_path):
     with pytest.raises(InputError) as caught:
         build.network(settings(model=model, input_size=224))

@@ -118,6 +118,15 @@ def test_the_rest_of_the_flags_reaches_the_loader(records, monkeypatch, make):
         assert next(loader.epoch()).images.dtype == np.float16
 
 
+def test_autoaugment_is_for_training_alone(records):
+    chosen = settings(auto_augment="svhn")
+    with build.train_loader(chosen, records) as training, \
+            build.eval_loader(chosen, records) as validation:
+        assert training._transform.auto_augment == "svhn" and training.backend == "opencv"
+        assert "auto_augment" not in vars(validation._transform)
+        assert np.isfinite(next(training.epoch()).images).all()
+
+
 def test_mxnet_s_loaders_have_what_runs_ask_of_them(records):
     for make in (build.train_loader, build.eval_loader):
         with make(settings(data_backend="mxnet", num_data_workers=0), records) as loader:

@@ -29,7 +29,8 @@ def drawn(tmp_path, monkeypatch):
             figures.append(original(*arguments, **more))
             return figures[0]
         monkeypatch.setattr(curves, "Figure", keep)
-        log = tmp_path / "log.jsonl"
+        log = tmp_path / "a run of $\\cat$" / "log.jsonl"  # a formula, for matplotlib, and none
+        log.parent.mkdir(exist_ok=True)
         log.write_text("".join(json.dumps(line) + "\n" for line in lines) + tail)
         curves.draw_curves(log, tmp_path / "curves.png", 10, **options)
         assert cv2.imread(str(tmp_path / "curves.png")).shape == (700, 1000, 3)
@@ -55,6 +56,15 @@ def test_every_curve(drawn):
         assert [x for x, _ in found[curve]] == places
         assert found[curve][0] == first
     assert found["% of the time waiting for data", ""][2] == [1, 25]
+
+
+def test_an_epoch_that_was_not_validated_leaves_validation_s_curves_out(drawn):
+    first = {name: value for name, value in EPOCHS[0].items() if not name.startswith("val_")}
+    found = drawn([*STEPS[:2], first, *STEPS[2:4], EPOCHS[1]])
+    assert found["loss", "training"] == [[1, 3], [2, 2]]
+    assert found["loss", "validation"] == [[2, 2.5]]
+    assert found["accuracy, %", "validation top-1"] == [[2, 12.5]]
+    assert drawn([*STEPS[:2], first])["loss", "validation"] == []
 
 
 def test_a_log_that_begins_late_or_amid_an_epoch_keeps_its_places(drawn):

@@ -12,9 +12,10 @@ from mxnet.gluon import nn
 from gluon_tricks.config import Settings
 from gluon_tricks.data.loader import Batch, RecordLoader
 from gluon_tricks.data.order import EvalOrder
-from gluon_tricks.data.recipes import EvalTransform
+from gluon_tricks.data.recipes import EvalTransform, TenCropTransform
 from gluon_tricks.data.record import RecordSet, RecordWriter
-from gluon_tricks.engine.evaluate import evaluate, evaluate_file
+from gluon_tricks.engine.evaluate import evaluate, evaluate_each
+from gluon_tricks.engine.evaluations import Plan, evaluations
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.models.zoo import get_model
 
@@ -111,6 +112,54 @@ def test_evaluation_leaves_the_network_as_it_was(records, net):
                       for name, parameter in net.collect_params().items()}
 
 
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_ten_crops_are_scored_by_the_mean_of_their_probabilities(records, pictures, net,
+                                                                 batch_size):
+    """In float64, from the logits of one crop at a time, each cut by hand."""
+    means = []
+    for picture in pictures[0]:
+        image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        scale = 28 / min(image.shape[:2])
+        image = cv2.resize(image.astype(np.float32),
+                           tuple(round(side * scale) for side in image.shape[1::-1]))
+        image = (image - TRANSFORM.mean) / TRANSFORM.std
+        down, right = image.shape[0] - 24, image.shape[1] - 24
+        crops = [image[top:top + 24, left:left + 24] for top, left in (
+            (0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2))]
+        logits = [net(mx.nd.array(crop.transpose(2, 0, 1)[None])).asnumpy()[0].astype(np.float64)
+                  for crop in (*crops, *(crop[:, ::-1] for crop in crops))]
+        means.append(np.mean([np.exp(z) / np.exp(z).sum() for z in logits], axis=0))
+    means, labels = np.array(means), pictures[1]
+    with RecordLoader(records, TenCropTransform(size=24, resize=28), EvalOrder(COUNT, batch_size),
+                      workers=2) as loader:
+        scores, answers = evaluate_each(net, loader, classes=CLASSES, device=mx.cpu(), crops=10)
+    first = np.argsort(-means, axis=1)[:, :5]
+    assert (scores.count, scores.correct1, scores.correct5) == (
+        COUNT, (first[:, 0] == labels).sum(), (first == labels[:, None]).any(axis=1).sum())
+    assert scores.loss == pytest.approx(-np.log(means[range(COUNT), labels]).mean(), rel=1e-5)
+    assert answers.indices.tolist() == list(range(COUNT))
+    assert answers.labels.tolist() == labels.tolist()
+    assert answers.predicted.tolist() == first[:, 0].tolist()
+    np.testing.assert_allclose(answers.probabilities, means.max(axis=1), rtol=1e-4)
+
+
+def test_answers_come_with_the_scores_of_plain_evaluation(records, net, expected):
+    with RecordLoader(records, TRANSFORM, EvalOrder(COUNT, 16), workers=2,
+                      backend="opencv") as loader:
+        scores, answers = evaluate_each(net, loader, classes=CLASSES, device=mx.cpu())
+        assert scores == evaluate(net, loader, classes=CLASSES, device=mx.cpu())
+    assert (answers.predicted == answers.labels).sum() == expected[1]
+
+
+def test_a_rank_without_records_has_no_answers(net):
+    loader = FixedLoader(0, [batch_of(0)])
+    loader.order.records = 1  # another rank's
+    ranks = SimpleNamespace(sum=lambda sums: [1, 0.5, 1, 1], union=set)
+    scores, answers = evaluate_each(net, loader, classes=CLASSES, device=mx.cpu(), ranks=ranks)
+    assert scores.count == 1
+    assert [(len(part), part.dtype) for part in answers] == [(0, np.int64)] * 3 + [(0, np.float64)]
+
+
 def batch_of(count):
     return Batch(np.zeros((count, 3, 24, 24), np.float32), np.zeros(count, np.int32),
                  np.arange(count), 0)
@@ -161,6 +210,11 @@ def saved(tmp_path):
         net.save_parameters(str(tmp_path / "net.params"))
         return tmp_path / "net.params"
     return save
+
+
+def evaluate_file(settings, params):
+    result, = evaluations(Plan(dataclasses.asdict(settings), params=params))
+    return result.scores
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

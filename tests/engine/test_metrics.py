@@ -6,7 +6,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.engine.metrics import Sums, Tally, mean_scores
+from gluon_tricks.engine.metrics import MeanOverCrops, Sums, Tally, TopClass, mean_scores
 
 
 def scores_of(*batches):
@@ -48,6 +48,36 @@ def test_equals_argsort_over_batches_of_different_size(classes, dtype):
     assert 0 < got.correct1 <= got.correct5 <= 80
     assert (got.top1, got.top5) == (got.correct1 / 80, got.correct5 / 80)
     assert got.loss == pytest.approx(losses.astype(np.float64).mean(), rel=1e-12)
+
+
+def softmax(logits):
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_the_mean_over_crops_is_that_of_probabilities(hybrid):
+    logits = np.random.default_rng(0).normal(0, 3, (4 * 10, 7))
+    average = MeanOverCrops(10)
+    average.hybridize(hybrid)
+    got = average(mx.nd.array(logits)).asnumpy()
+    np.testing.assert_allclose(np.exp(got), softmax(logits.reshape(4, 10, 7)).mean(axis=1),
+                               rtol=1e-5)
+
+
+def test_the_mean_over_crops_is_finite_where_probabilities_vanish():
+    """exp(-300) is no float32; log((exp(-300) + exp(-400)) / 2) is -300 - log 2."""
+    got = MeanOverCrops(2)(mx.nd.array([[0, -300], [0, -400]])).asnumpy()
+    np.testing.assert_allclose(got, [[0, -300 - np.log(2)]], atol=1e-4)
+
+
+def test_the_top_class_and_its_probability():
+    logits = np.random.default_rng(1).normal(0, 3, (9, 1000)).astype(np.float32)
+    logits[3, 5:8] = 50  # alike
+    got = TopClass()(mx.nd.array(logits)).asnumpy()
+    assert got[:, 0].tolist() == logits.argmax(axis=1).tolist() and got[3, 0] == 5
+    np.testing.assert_allclose(got[:, 1], softmax(logits.astype(np.float64)).max(axis=1),
+                               rtol=1e-5)
 
 
 def test_top5_by_hand():

@@ -150,7 +150,8 @@ def test_what_is_not_finite_is_never_saved(run, bad):
 
 @pytest.mark.parametrize("given", [
     [], ["--resume", "auto", "--save-dir", "old"], ["--resume=auto"], ["--save-dir=old", "--keep",
-                                                                       "3"]])
+                                                                       "3"],
+    ["--resume-params", "9.params", "--resume-states=9.states", "--resume-epoch", "10"]])
 def test_how_to_go_on(monkeypatch, given):
     monkeypatch.setattr(sys, "argv", ["a b/train.py", "--model", "x", *given, "--ema"])
     words = shlex.split(how_to_go_on(Path("runs/it's mine")))

@@ -5,8 +5,7 @@ import json
 import mxnet as mx
 import numpy as np
 import pytest
-from gluoncv import model_zoo
-from gluoncv.model_zoo.resnetv1b import BasicBlockV1b, ResNetV1b
+from gluoncv_networks import build, randomize
 from mxnet import autograd
 from mxnet.gluon import nn
 
@@ -17,31 +16,13 @@ def parameters(net):
     return net._collect_params_with_prefix()
 
 
-def randomize(net, seed):
-    """Values that give every parameter and every running statistic a say in the output."""
-    rng = np.random.default_rng(seed)
-    for name, parameter in parameters(net).items():
-        shape = parameter.shape
-        if name.endswith(("gamma", "running_var")):
-            values = rng.uniform(0.4, 1.2, shape)
-        else:
-            spread = np.sqrt(2 / np.prod(shape[1:])) if name.endswith("weight") else 0.2
-            values = rng.standard_normal(shape, np.float32) * np.float32(spread)
-        parameter.set_data(mx.nd.array(values))
-
-
 def pictures(size=(64, 64), batch=2, channels=3):
     rng = np.random.default_rng(5)
     return mx.nd.array(rng.normal(0, 1, (batch, channels, *size)))
 
 
 def gluoncv_network(name, **options):
-    tweaks = {"resnet18_v1c": {"deep_stem": True},
-              "resnet18_v1d": {"deep_stem": True, "avg_down": True}}
-    if name in tweaks:  # GluonCV has the blocks, but no function of that name
-        net = ResNetV1b(BasicBlockV1b, [2, 2, 2, 2], **tweaks[name], **options)
-    else:
-        net = model_zoo.get_model(name, **options)
+    net = build(name, **options)
     net.infer_shape(mx.nd.zeros((1, 3, 64, 64)))  # GluonCV leaves shapes open
     net.initialize(mx.init.Zero())
     return net
@@ -111,9 +92,9 @@ def test_equals_gluoncv_with_gradients(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [
-    "resnet152_v1", "resnet152_v1b", "resnet152_v1c", "resnet152_v1d"])
-def test_equals_gluoncv_with_gradients_at_152_layers(name, tmp_path):
+@pytest.mark.parametrize("name", [f"resnet{depth}_{version}" for depth in (34, 101, 152)
+                                  for version in ("v1", "v1b", "v1c", "v1d")])
+def test_equals_gluoncv_with_gradients_at_other_depths(name, tmp_path):
     check_against_gluoncv(name, tmp_path, pictures())
 
 

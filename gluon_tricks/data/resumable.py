@@ -1,0 +1,192 @@
+"""A RecordWriter whose work outlives its process.
+
+PREFIX.rec.part and PREFIX.idx.part stay when a run ends early, and the same call goes on behind
+the last record that the .idx.part lists. Its lines are written after their records are on disk.
+PREFIX.prepared.json says what was being written, so that nothing else goes on with it.
+"""
+
+import hashlib
+import io
+import itertools
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from gluon_tricks.data.record import RecordWriter, read_frame, record_id, unpack_sample
+from gluon_tricks.errors import InputError
+
+_SYNC_EVERY = 64 << 20  # bytes of records: what a kill can cost
+
+
+def fingerprint(lines: Iterable[str]) -> str:
+    """A hash of what is to be written."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(f"{line}\n".encode())
+    return digest.hexdigest()
+
+
+def _state_path(prefix: Path) -> Path:
+    return Path(f"{prefix}.prepared.json")
+
+
+def read_state(prefix: Path) -> dict | None:
+    """What PREFIX.prepared.json says; None where there is none."""
+    path = _state_path(prefix)
+    try:
+        state = json.loads(path.read_text())
+        if not isinstance(state, dict) or not isinstance(state.get("settings"), dict):
+            raise ValueError("it holds no settings")
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}): remove it and all else of "
+                         f"{prefix}.*") from error
+    return state
+
+
+def write_state(prefix: Path, state: dict) -> None:
+    path = _state_path(prefix)
+    part = path.with_name(f"{path.name}.part")
+    with open(part, "w") as file:
+        file.write(json.dumps(state, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def check_same(prefix: Path, state: dict, settings: dict) -> None:
+    """Raise InputError, naming the first that differs, where PREFIX was begun with others."""
+    for name, value in settings.items():
+        there = state["settings"].get(name)
+        if there != value:
+            what = ("other pictures, or others' order" if name == "pictures" else
+                    f"{name} {_said(there)}, not {_said(value)}")
+            raise InputError(f"{prefix}.rec was begun with {what}: give the same source and flags, "
+                             f"remove {prefix}.*, or choose another folder")
+
+
+def _said(value: object) -> object:
+    return "none" if value is None else value
+
+
+class ResumableWriter(RecordWriter):
+    """Goes on with PREFIX.rec.part where another process of the same `settings` stopped.
+
+    `kept` then has the records that are there: pass them over, in the same order.
+    """
+
+    def __init__(self, prefix: Path, settings: dict):
+        self._prefix, self._settings = prefix, settings
+        state = read_state(prefix)
+        self._goes_on = state is not None
+        if state is not None:
+            check_same(prefix, state, settings)
+            idx, rec = Path(f"{prefix}.idx"), Path(f"{prefix}.rec")
+            if rec.exists() and not idx.exists() and Path(f"{idx}.part").exists():
+                os.replace(rec, f"{rec}.part")  # stopped between the two names that come last
+        super().__init__(prefix)
+        self._synced = 0  # bytes of the .rec.part
+        self._torn = False  # an exception, a signal's say, fell into `_sync`
+
+    def attach(self, path: Path, text: str) -> None:
+        if self._goes_on:  # a text may have got its name already
+            self._texts[path] = text
+        else:
+            super().attach(path, text)
+
+    def __enter__(self) -> "ResumableWriter":
+        super().__enter__()
+        try:
+            if not self._goes_on:
+                write_state(self._prefix, {"settings": self._settings})
+            self._reader = os.open(f"{self._rec}.part", os.O_RDONLY)
+        except BaseException:
+            self._discard()
+            raise
+        self._idx_file, self._files[1] = self._files[1], io.StringIO()
+        return self
+
+    def _end_of_kept(self, path: Path) -> int:
+        """Called for the .rec first, when its .part is locked."""
+        if not self._goes_on or path not in (self._rec, self._idx):
+            return 0
+        if path == self._rec:
+            self._kept_ends = self._find_kept()
+        return self._kept_ends[path]
+
+    def _find_kept(self) -> dict[Path, int]:
+        """Where the last whole record ends in the .rec.part, and its line in the .idx.part."""
+        idx = Path(f"{self._idx}.part")
+        text = idx.read_bytes() if idx.exists() else b""
+        lines = text[:text.rfind(b"\n") + 1].splitlines(keepends=True)
+        end = 0
+        with open(f"{self._rec}.part", "rb") as rec:
+            while lines:
+                try:
+                    key, offset = map(int, lines[-1].split())
+                    payload, end = read_frame(rec.fileno(), offset)
+                    if record_id(payload) != key:
+                        raise ValueError
+                    break
+                except ValueError:
+                    lines.pop()
+        self._synced = end if lines else 0
+        keys, starts = zip(*(map(int, line.split()) for line in lines), strict=True) \
+            if lines else ((), ())
+        self.kept = dict(zip(keys, itertools.pairwise((*starts, self._synced)), strict=True))
+        return {self._rec: self._synced, self._idx: sum(map(len, lines))}
+
+    def read_kept(self, key: int, label: int) -> bytes:
+        """A kept record's picture. Raises InputError where the record is damaged or another."""
+        start, end = self.kept[key]
+        try:
+            payload, behind = read_frame(self._reader, start)
+            sample = unpack_sample(payload)
+            if (record_id(payload), sample.label, behind) != (key, label, end):
+                raise ValueError("another record stands there")
+        except ValueError as error:
+            raise InputError(f"{self._rec}.part is damaged at byte {start}: {error}; "
+                             f"remove {self._prefix}.*") from error
+        return sample.picture
+
+    def write(self, key: int, label: float, picture: bytes) -> None:
+        super().write(key, label, picture)
+        if self._files[0].tell() - self._synced >= _SYNC_EVERY:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Records first, then their lines; once torn, no line more, lest one be missing between."""
+        if self._torn:
+            return
+        self._torn = True
+        rec, lines = self._files
+        rec.flush()
+        os.fsync(rec.fileno())
+        self._idx_file.write(lines.getvalue())
+        self._idx_file.flush()
+        os.fsync(self._idx_file.fileno())
+        self._synced, self._files[1] = rec.tell(), io.StringIO()
+        self._torn = False
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            self._sync()
+        except BaseException as fault:
+            error = error or fault
+            raise
+        finally:
+            os.close(self._reader)
+            self._files[1] = self._idx_file
+            super().__exit__(kind, error, trace)
+
+    def _discard(self) -> None:
+        """What was written stays; but where that is nothing, nothing does."""
+        part = Path(f"{self._rec}.part")
+        if part in self._parts and part.exists() and not part.stat().st_size:
+            _state_path(self._prefix).unlink(missing_ok=True)
+        else:
+            stay = {part, Path(f"{self._idx}.part"), self._rec, self._idx, *self._texts}
+            self._parts = [path for path in self._parts if path not in stay]
+        super()._discard()

@@ -1,0 +1,165 @@
+"""Pictures read where they lie in a tar, or in the tars of a tar, with nothing unpacked."""
+
+import bisect
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from gluon_tricks.errors import InputError
+
+Progress = Callable[[Iterable], Iterable]  # wraps an iterable in a progress bar
+_END = bytes(512)  # the block behind a tar's last member
+
+
+class Member(NamedTuple):
+    """A file in a tar."""
+
+    name: str  # in a tar of tars CLASS/NAME, as the unpacked folders would have it
+    offset: int  # of its bytes, from the start of the outermost tar
+    size: int
+
+
+class Members:
+    """Where the files of a tar lie. Reading is safe from many threads at once."""
+
+    def __init__(self, tar: Path, members: Iterable[Member]):
+        self.tar = tar
+        # Names alone are objects: of ImageNet's, there are 1.3 million.
+        members = sorted(members)
+        self.names = [member.name for member in members]
+        self._places = np.array([member[1:] for member in members], np.int64).reshape(-1, 2)
+
+    def __iter__(self) -> Iterator[Member]:
+        for name, (offset, size) in zip(self.names, self._places.tolist(), strict=True):
+            yield Member(name, offset, size)
+
+    def _place(self, name: str) -> tuple[int, int]:
+        offset, size = self._places[bisect.bisect_left(self.names, name)].tolist()
+        return offset, size
+
+    def size(self, name: str) -> int:
+        return self._place(name)[1]
+
+    def read(self, name: str) -> bytes:
+        """A member's bytes. Raises ValueError where the tar has become shorter than it was."""
+        offset, size = self._place(name)
+        file = os.open(self.tar, os.O_RDONLY)
+        try:
+            data = os.pread(file, size, offset)
+        finally:
+            os.close(file)
+        if len(data) < size:
+            raise ValueError(f"{self.tar} ends inside of it")
+        return data
+
+
+def flat(tar: Path) -> Iterator[Member]:
+    """The files of a tar; a folder that they stand in is left out of their names."""
+    with open(tar, "rb") as file:
+        for member in _files(file, str(tar)):
+            yield Member(Path(member.name).name, member.offset_data, member.size)
+
+
+def nested(tar: Path, progress: Progress = iter) -> Iterator[Member]:
+    """The files of the tars CLASS.tar in a tar, as CLASS/NAME."""
+    with open(tar, "rb") as file:
+        inner = []
+        for member in _files(file, str(tar)):
+            if not member.name.endswith(".tar"):
+                raise InputError(f"{tar} holds {member.name!r}, not one CLASS.tar a class: this "
+                                 "is no training set as downloaded")
+            inner.append(member)
+        for outer in progress(inner):
+            window = _Window(file, outer.offset_data, outer.size)
+            name = Path(outer.name).stem
+            for member in _files(window, f"{tar}, {outer.name}"):
+                yield Member(f"{name}/{Path(member.name).name}",
+                             outer.offset_data + member.offset_data, member.size)
+
+
+class _Window:
+    """So much of a file as a file of its own, as far as tarfile reads one."""
+
+    def __init__(self, file: IO[bytes], start: int, size: int):
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+        self._at = position + (self._size if whence == os.SEEK_END else 0)
+        return self._at
+
+    def read(self, size: int) -> bytes:
+        self._file.seek(self._start + self._at)
+        data = self._file.read(max(0, min(size, self._size - self._at)))
+        self._at += len(data)
+        return data
+
+
+def _files(file: IO[bytes] | _Window, name: str) -> Iterator[tarfile.TarInfo]:
+    """The files that stand in a tar; folders are passed over.
+
+    Raises InputError where it is no tar, is cut short or damaged, or holds what is no plain file.
+    """
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # else it remembers each
+                if member.isdir():
+                    continue
+                if not member.isreg() or member.issparse():
+                    raise InputError(f"{name} holds {member.name!r}, which is no plain file: make "
+                                     "the tar anew of plain files")
+                yield member
+            behind = tar.offset
+    except tarfile.TarError as error:
+        raise InputError(f"{name} is no tar, or is cut short or damaged ({error}): compare its "
+                         "checksum, download it again") from error
+    # tarfile stops in silence at a header that is none, and where the file ends behind a member.
+    file.seek(behind)
+    block = file.read(512)
+    if block != _END and (block or not isinstance(file, _Window)):  # a tar's tars may lack it
+        raise InputError(f"{name} is cut short or damaged at byte {behind}: compare its checksum, "
+                         "download it again")
+
+
+def listed(tar: Path, cache: Path, members: Callable[[Path], Iterable[Member]]) -> Members:
+    """The members of a tar, read from `cache` where it was written for this same file.
+
+    Their headers lie all over the tar, a seek for each of ImageNet's 1.3 million pictures. Raises
+    InputError for two members of one name, none at all, or a name that no .lst can hold.
+    """
+    status = os.stat(tar)
+    identity = json.dumps([str(tar.absolute()), status.st_size, status.st_mtime_ns]) + "\n"
+    if cache.is_file():
+        with open(cache) as file:
+            if file.readline() == identity:
+                fields = (line.rstrip("\n").split("\t") for line in file)
+                return Members(tar, (Member(name, int(offset), int(size))
+                                     for name, offset, size in fields))
+    found = Members(tar, _printable(tar, members(tar)))
+    for first, second in zip(found.names, found.names[1:], strict=False):
+        if first == second:
+            raise InputError(f"{tar} holds {first} twice: make the tar anew")
+    if not found.names:
+        raise InputError(f"{tar} holds no files: download it again")
+    part = cache.with_name(f"{cache.name}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with open(part, "w") as file:
+        file.write(identity)
+        file.writelines(f"{name}\t{offset}\t{size}\n" for name, offset, size in found)
+    os.replace(part, cache)
+    return found
+
+
+def _printable(tar: Path, members: Iterable[Member]) -> Iterator[Member]:
+    for member in members:
+        if not member.name.isprintable():
+            raise InputError(f"{tar}: the name {member.name!r} cannot stand in a .lst: rename it")
+        yield member

@@ -1,0 +1,53 @@
+"""Write a network as ONNX, as MXNet's symbol or as Gluon's parameters, checked before it is there.
+
+    python scripts/export.py --run runs/resnet50_v1d --format onnx --out resnet50_v1d.onnx
+"""
+
+import argparse
+
+from gluon_tricks import cli, config
+from gluon_tricks.errors import InputError
+
+FLAGS = ("num_classes", "use_se", "batch_norm", "use_gn", "use_sk", "use_avd", "input_size", "crop",
+         "crop_ratio", "rgb_mean", "rgb_std", "antialias")
+
+
+def main() -> None:
+    parser = cli.Parser(description=__doc__.splitlines()[0])
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--run", metavar="DIR", help="a run's folder: its best parameters")
+    source.add_argument("--params", metavar="FILE", help="a .params file, ours or GluonCV's")
+    parser.add_argument("--model", default=argparse.SUPPRESS, help="network that the parameters "
+                        "are of; alone: GluonCV's pretrained one")
+    parser.add_argument("--format", required=True, choices=("onnx", "symbol", "params"),
+                        help="onnx; symbol: MXNet's graph, OUT-symbol.json and OUT-0000.params; "
+                        "params: a file for Gluon's load_parameters")
+    parser.add_argument("--out", required=True, type=cli.path, metavar="PATH", help="the file to "
+                        "write, one that is there is written over; OUT.json says how to feed it")
+    parser.add_argument("--embed-preprocessing", action="store_true", help="the network takes "
+                        "uint8 pixels, (batch, size, size, 3) RGB, and normalises them itself")
+    parser.add_argument("--pictures", nargs="+", type=cli.path, default=(), metavar="PATH",
+                        help="pictures and folders of such, of which 32 are taken, to check with; "
+                        "default: a few are drawn")
+    config.add_flags(parser, only=FLAGS)
+    flags = parser.parse_args()
+    given = {name: getattr(flags, name) for name in (*FLAGS, "model") if hasattr(flags, name)}
+    source = flags.run or flags.params or given.get("model")
+    if not source:
+        raise InputError("nothing to export: give --run, --params or --model")
+
+    import mxnet as mx  # late: it takes seconds to import
+
+    from gluon_tricks.engine.export import export
+    from gluon_tricks.engine.trained import load
+
+    trained = load(source, mx.cpu(), **given)
+    done = export(trained, flags.format, flags.out, embed=flags.embed_preprocessing,
+                  pictures=flags.pictures)
+    print(f"{', '.join(map(str, done.files))}: {trained.settings.model}, {len(trained.classes)} "
+          f"classes; logits within {done.difference:.1e} of Gluon's on random input and "
+          f"{done.pictures} pictures")
+
+
+if __name__ == "__main__":
+    cli.run(main)

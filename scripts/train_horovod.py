@@ -1,0 +1,58 @@
+"""GluonCV's train_horovod.py: its flags and defaults, translated for the engine of train_imagenet.
+
+    horovodrun -np 8 python scripts/train_horovod.py --rec-train T.rec --rec-val V.rec --use-rec
+
+--lr is of one device and is multiplied by their number; the decay is always a cosine. --num-gpus N
+or --num-cpu-ranks N start the ranks on this machine without horovodrun.
+"""
+
+import argparse
+
+from gluon_tricks import cli, config, launch, parallel, presets, processor, training
+from gluon_tricks.errors import InputError
+
+# What its schedule settles: a cosine, of --lr times the number of devices.
+SETTLED = ("lr_mode", "lr_decay", "lr_decay_epoch", "lr_decay_period", "linear_scaling",
+           "auto_augment", "num_data_workers")
+
+
+def build_parser() -> cli.Parser:
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    training.add_flags(parser, presets.HOROVOD, without=SETTLED)
+    own = parser.add_argument_group("GluonCV's other names")
+    own.add_argument("--data-nthreads", type=cli.positive, default=8, help="threads that decode, "
+                     "of each device (default: 8)")
+    own.add_argument("--auto_aug", action="store_true", help="AutoAugment's ImageNet policy")
+    own.add_argument("--no-cuda", action="store_true", help="train on CPUs")
+    return parser
+
+
+def translate(flags: argparse.Namespace) -> config.Settings:
+    """The settings that its flags stand for. Raises InputError."""
+    given = vars(flags)
+    if flags.no_cuda and given.get("num_gpus"):
+        raise InputError("--no-cuda has no meaning with --num-gpus: leave one of them out")
+    if not given.get("num_gpus") and not given.get("num_cpu_ranks"):
+        on_cpus = flags.no_cuda or "num_gpus" in given  # which is 0
+        kind = "num_cpu_ranks" if on_cpus else "num_gpus"
+        given[kind] = launch.launched_size() or int(not on_cpus)
+    parallel.place(flags)
+    devices = max(1, given.get("num_gpus", 0), given.get("num_cpu_ranks", 0))
+    here = processor.local_ranks() if launch.launched() else devices
+    given["num_data_workers"] = flags.data_nthreads * here
+    given["lr"] = given.get("lr", presets.HOROVOD.usual["lr"]) * devices
+    if flags.auto_aug:
+        given["auto_augment"] = "imagenet"
+    if given.get("teacher"):
+        given.setdefault("hard_weight", 0.5)
+    return config.from_flags(flags, presets.HOROVOD)
+
+
+def main() -> int | None:
+    flags = build_parser().parse_args()
+    done = training.carry_out(flags, translate(flags))
+    return done if isinstance(done, int) else None
+
+
+if __name__ == "__main__":
+    cli.run(main)
