@@ -333,9 +333,12 @@ class Settings:
 
     def to_json(self) -> str:
         """With what follows from the settings under "derived"; of settled settings."""
+        other = {"base_lr"}  # it is "lr"
+        if self.lr_mode != "step":
+            other |= {"step_factor", "step_updates"}
         derived = {"global_batch": self.global_batch, "lr": self.effective_lr,
-                   "steps_per_epoch": self.steps_per_epoch, **self.schedule()}
-        del derived["base_lr"]  # it is "lr"
+                   "steps_per_epoch": self.steps_per_epoch,
+                   **{name: value for name, value in self.schedule().items() if name not in other}}
         return json.dumps({**dataclasses.asdict(self), "derived": derived}, indent=1)
 
 

@@ -52,7 +52,8 @@ def test_a_published_command_and_no_trace_of_it(tmp_path):
     assert done.returncode == 0, done.stderr
     got = json.loads(done.stdout)
     assert got["derived"] == {"global_batch": 1024, "lr": 0.4, "steps_per_epoch": 1251,
-                              "updates": 250_200}
+                              "updates": 250_200, "warmup_updates": 6255,
+                              "warmup_mode": "linear", "warmup_lr": 0.0, "decay": "cosine"}
     want = {"model": "resnet50_v1d", "label_smoothing": 0.1, "no_wd": True, "last_gamma": True,
             "mixup": True, "mixup_alpha": 0.2, "lr_mode": "cosine", "warmup_epochs": 5,
             "dtype": "float16", "loss_scale": "dynamic", "num_gpus": 8, "num_data_workers": 60,
