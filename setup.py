@@ -33,7 +33,7 @@ EXTRAS = {
     "cpu": ["mxnet==1.9.1"],  # the framework, CPU build
     "gpu": ["mxnet-cu112==1.9.1"],  # the framework, CUDA 11 build: Maxwell to Ampere, and Ada
     # Several devices. Its build imports MXNet: install it after that, and without build isolation;
-    # the README, "Several devices", has the command.
+    # docs/several-devices.md has the command.
     "horovod": ["horovod==0.28.1"],
     "tensorboard": ["tensorboardX>=2.6,<3"],  # --tensorboard: event files without TensorFlow
     "export": [  # scripts/export.py --format onnx
@@ -44,6 +44,7 @@ EXTRAS = {
     "test": [
         "pytest>=8,<10",  # the test runner
         "ruff>=0.9,<1",  # the linter; tests/test_style.py runs it
+        "mkdocs>=1.6,<2",  # builds docs/; tests/test_documents.py lets it find dead links
     ],
 }
 

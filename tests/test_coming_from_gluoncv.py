@@ -1,4 +1,4 @@
-"""What the README's "Coming from GluonCV" says of GluonCV and MXNet, shown on them; ours beside.
+"""What docs/coming-from.md says of GluonCV and MXNet, shown on them; ours beside.
 
 Run one by its name: python -m pytest tests/test_coming_from_gluoncv.py -k wraps
 """

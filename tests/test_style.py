@@ -26,7 +26,7 @@ ALLOWED = {
     "cli": {"errors", "processor", "launch"}, "rules": set(), "presets": set(),
     "config": {"errors", "rules", "presets"}, "parallel": {"errors", "launch"},
     "training": {"cli", "config", "launch", "parallel", "presets", "engine"},
-    "loss": set(), "mixing": set(),
+    "loss": set(), "mixing": set(), "experiments": set(),
     "models": {"errors", "models"}, "augment": {"augment"},
     "data": {"errors", "data", "augment", "cli", "_native"}, "optim": {"optim"},
     "engine": {"errors", "config", "models", "augment", "data", "mixing", "loss", "optim",

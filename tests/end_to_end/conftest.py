@@ -1,6 +1,27 @@
-"""What the tests of im2rec.py share."""
+"""What the tests of the scripts share."""
+
+import shutil
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
+CLONED = ("gluon_tricks", "scripts", "docs", "setup.py", "pyproject.toml", "README.md")
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory):
+    """A fresh copy of what a clone has, with nothing built or installed; the tests that have the
+    quickstart run in it share what it has made."""
+    folder = tmp_path_factory.mktemp("fresh clone")
+    for name in CLONED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name,
+                            ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        else:
+            shutil.copy(source, folder / name)
+    return folder
 
 
 @pytest.fixture

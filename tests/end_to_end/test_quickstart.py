@@ -2,30 +2,12 @@
 
 import json
 import re
-import shutil
 import subprocess
-from pathlib import Path
 
 import cv2
 import pytest
 
-ROOT = Path(__file__).parents[2]
-OURS = ("gluon_tricks", "scripts", "setup.py", "pyproject.toml", "README.md")
-
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fresh clone")
-    for name in OURS:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name,
-                            ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-        else:
-            shutil.copy(source, folder / name)
-    return folder
 
 
 def quickstart(clone, *arguments):

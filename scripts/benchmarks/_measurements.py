@@ -1,0 +1,146 @@
+"""What is measured for the documents: the commands, and a file of what they printed."""
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gluon_tricks import processor
+from gluon_tricks.errors import InputError, RunFault
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "measured"
+_PIPELINE = ("python scripts/benchmarks/input_pipeline.py --cores 1,2 --rounds 3 "
+             "--engines {} --rec measured/{}.rec --json")
+_ENGINES = "native,native-antialias,opencv,mxnet,mxnet-openmp"
+_STEP = "python scripts/benchmarks/train_step.py"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Commands of bash in the root of the clone; each prints JSON objects, one a line."""
+
+    commands: tuple[str, ...]
+    before: tuple[str, ...] = ()  # what makes the data; its output is not kept
+
+
+MEASUREMENTS = {
+    "profile": Measurement(tuple(f"python scripts/profile_model.py --model resnet50_v1{tweak} "
+                                 "--json" for tweak in ("", "b", "c", "d"))),
+    "quickstart": Measurement(
+        before=("bash scripts/quickstart.sh",),
+        commands=("grep epoch demo/runs/resnet18_v1d/log.jsonl",
+                  *(f"python scripts/evaluate.py --run demo/runs/resnet18_v1d "
+                    f"--rec-val demo/val.rec{more} --json" for more in ("", " --crops 10")))),
+    "input_pipeline": Measurement(
+        before=("python -m zipfile -e $GLUON_TRICKS_TEST_DATA/imagenet-samples-300.zip measured",
+                "python scripts/im2rec.py measured/imagenet-samples measured/A --pass-through",
+                "python scripts/im2rec.py measured/imagenet-samples measured/B --resize 480 "
+                "--quality 95",
+                "python scripts/im2rec.py measured/imagenet-samples measured/C --resize 256 "
+                "--quality 90",
+                *(f"python scripts/im2rec.py measured/{name}.rec measured/{name}-seekable "
+                  "--seekable" for name in "ABC")),
+        commands=tuple(_PIPELINE.format(_ENGINES if name in "ABC" else "native,mxnet", name)
+                       for plain in "ABC" for name in (plain, f"{plain}-seekable"))),
+    "train_step": Measurement((
+        f"{_STEP} --model resnet50_v1d --batch-size 16 --updates 6 --json",
+        f"{_STEP} --model cifar_resnet20_v1 --num-classes 10 --input-size 32 --batch-size 128 "
+        "--updates 30 --loops bare,engine,gluoncv,gluoncv-network --json",
+        f"OMP_NUM_THREADS=1 {_STEP} --model cifar_resnet20_v1 --num-classes 10 --input-size 32 "
+        "--batch-size 128 --updates 20 --json")),
+    "variants": Measurement((
+        f"{_STEP} --model resnet50_v1,resnet50_v1b,resnet50_v1c,resnet50_v1d --batch-size 16 "
+        "--loops engine --updates 4 --rounds 4 --json",)),
+    "scaling": Measurement((
+        "python scripts/benchmarks/scaling.py --ranks 1,2 --updates 15 --json",)),
+    "plan": Measurement(("python scripts/benchmarks/scaling.py --plan --json",)),
+}
+
+
+def measure(name: str) -> None:
+    """Run a measurement's commands and keep what they print in docs/measured/NAME.json.
+
+    Raises InputError for an unknown name and missing data, RunFault where a command fails.
+    """
+    wanted = MEASUREMENTS.get(name)
+    if wanted is None:
+        raise InputError(f"--measure {name}: choose of {', '.join(MEASUREMENTS)}")
+    if any("$GLUON_TRICKS_TEST_DATA" in command for command in wanted.before) and \
+            "GLUON_TRICKS_TEST_DATA" not in os.environ:
+        raise InputError(f"--measure {name} needs imagenet-samples-300.zip: name its folder by "
+                         "GLUON_TRICKS_TEST_DATA")
+    for command in wanted.before:
+        _run(command)
+    parts = [{"command": command, "rows": _rows(_run(command))} for command in wanted.commands]
+    found = {"date": datetime.date.today().isoformat(), "machine": machine(), "parts": parts}
+    part = RESULTS / f"{name}.json.part"
+    part.write_text(json.dumps(found, indent=1) + "\n")
+    part.replace(RESULTS / f"{name}.json")
+
+
+def _run(command: str) -> str:
+    """What a command prints, with this Python as `python`; its messages are passed on."""
+    print(command, file=sys.stderr)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+                          env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)})
+    if done.returncode:
+        raise RunFault(f"`{command}` ended with exit code {done.returncode}, see above: nothing "
+                       "of this measurement was kept")
+    return done.stdout
+
+
+def _rows(printed: str) -> list[dict[str, Any]]:
+    """The JSON objects among the lines; profile_model.py's without its layers."""
+    rows = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    return [{name: value for name, value in row.items() if name != "layers"} for row in rows]
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: the processor, its cores, OpenMP's threads, MXNet's version."""
+    from importlib import metadata
+
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")]
+    return {"processor": names[0] if names else "unknown", "cores": processor.physical_cores(),
+            "python": sys.version.split()[0], "mxnet": metadata.version("mxnet")}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What docs/measured/NAME.json holds."""
+
+    date: str
+    machine: dict[str, Any]
+    parts: list[dict[str, Any]]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Of all commands."""
+        return [row for part in self.parts for row in part["rows"]]
+
+    @property
+    def provenance(self) -> str:
+        """A line that says how, where and when."""
+        m = self.machine
+        cores = f"{m['cores']} core{'s' * (m['cores'] > 1)}"
+        return f"{m['processor']}, {cores}, MXNet {m['mxnet']}, {self.date}"
+
+
+class Results(dict[str, Result]):
+    """What was measured, by name. Raises InputError where a measurement is missing."""
+
+    def __missing__(self, name: str) -> Result:
+        raise InputError(f"docs/measured/{name}.json is missing: measure it by "
+                         f"python scripts/benchmarks/measured.py --measure {name}")
+
+
+def results() -> Results:
+    """All that is there."""
+    return Results({name: Result(**json.loads((RESULTS / f"{name}.json").read_text()))
+                    for name in MEASUREMENTS if (RESULTS / f"{name}.json").is_file()})
