@@ -133,7 +133,8 @@ def _show(result: "Result", flags: argparse.Namespace, several: bool) -> None:
               f"{result.calibration_error:.2%}, {scores.count} pictures")
         if flags.per_class is True:
             print(reports.class_table(rows))
-    sys.stdout.flush()  # the next one may take hours
+    if sys.stdout:  # None where a parent closed it
+        sys.stdout.flush()  # the next one may take hours
     if flags.per_class not in (None, True):
         reports.write_csv(flags.per_class, reports.CLASS_COLUMNS, rows)
     if flags.confusion:

@@ -15,8 +15,10 @@ FLAGS = ("num_classes", "use_se", "batch_norm", "use_gn", "use_sk", "use_avd", "
 def main() -> None:
     parser = cli.Parser(description=__doc__.splitlines()[0])
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--run", metavar="DIR", help="a run's folder: its best parameters")
-    source.add_argument("--params", metavar="FILE", help="a .params file, ours or GluonCV's")
+    source.add_argument("--run", type=cli.path, metavar="DIR", help="the folder of a run (its "
+                        "best parameters, else its last), or of a checkpoint")
+    source.add_argument("--params", type=cli.path, metavar="FILE", help="a .params file, ours or "
+                        "GluonCV's")
     parser.add_argument("--model", default=argparse.SUPPRESS, help="network that the parameters "
                         "are of; alone: GluonCV's pretrained one")
     parser.add_argument("--format", required=True, choices=("onnx", "symbol", "params"),
@@ -32,15 +34,20 @@ def main() -> None:
     config.add_flags(parser, only=FLAGS)
     flags = parser.parse_args()
     given = {name: getattr(flags, name) for name in (*FLAGS, "model") if hasattr(flags, name)}
-    source = flags.run or flags.params or given.get("model")
-    if not source:
+    if not (flags.run or flags.params or given.get("model")):
         raise InputError("nothing to export: give --run, --params or --model")
+    if flags.run and not flags.run.is_dir():
+        raise InputError(f"--run {flags.run} is no folder: give a run's, or a checkpoint's")
+    if flags.params and not flags.params.is_file():
+        raise InputError(f"--params {flags.params} is missing: give a .params file")
 
     import mxnet as mx  # late: it takes seconds to import
 
+    from gluon_tricks.engine import weights
     from gluon_tricks.engine.export import export
     from gluon_tricks.engine.trained import load
 
+    source = flags.run or flags.params or weights.of_zoo(given["model"])
     trained = load(source, mx.cpu(), **given)
     done = export(trained, flags.format, flags.out, embed=flags.embed_preprocessing,
                   pictures=flags.pictures)

@@ -184,6 +184,10 @@ def _flat_names(folder: Path) -> list[str]:
     if not names:
         raise InputError(f"{folder} holds neither pictures nor class folders: unpack {VAL_TAR} "
                          "there")
+    for name in names:
+        if not name.isprintable():
+            raise InputError(f"{folder}: the name {name!r} cannot be printed, nor stand in a .lst: "
+                             "rename it")
     return names
 
 

@@ -49,7 +49,6 @@ def is_kit(path: Path) -> bool:
 def read_kit(path: Path) -> Kit:
     """Raises InputError where the development kit is none, or is damaged."""
     from scipy.io import loadmat  # late: it takes a while, and most runs need none
-    from scipy.io.matlab import MatReadError
 
     truth, meta = _kit_files(path)
     try:
@@ -59,9 +58,9 @@ def read_kit(path: Path) -> Kit:
         pictures = {str(wnid): int(count) for wnid, count, children in
                     zip(synsets["WNID"], synsets["num_train_images"], synsets["num_children"],
                         strict=True) if not children}  # others are classes of classes
-    except (ValueError, KeyError, IndexError, TypeError, OSError, MatReadError,
-            zlib.error) as error:
-        raise InputError(f"{path}: its {_META} is damaged ({error}): download it again") from error
+    except Exception as error:  # SciPy's reader raises anything, an UnboundLocalError say
+        raise InputError(f"{path}: its {_META} is damaged ({_first_line(error)}): download it "
+                         "again") from error
     try:
         wnids = [wnid_of[int(line)] for line in truth.split()]
     except (ValueError, KeyError) as error:
@@ -85,8 +84,13 @@ def _kit_files(path: Path) -> tuple[bytes, bytes]:
     except (KeyError, FileNotFoundError) as error:
         raise InputError(f"{path} is no {KIT}: {_TRUTH} and {_META} must be in it") from error
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise InputError(f"{path} is no {KIT}.tar.gz, or is damaged ({error}): download it "
-                         "again") from error
+        raise InputError(f"{path} is no {KIT}.tar.gz, or is damaged ({_first_line(error)}): "
+                         "download it again") from error
+
+
+def _first_line(error: Exception) -> str:
+    """tarfile says in lines of their own why it is none of the formats that it knows."""
+    return f"{error}".partition("\n")[0].rstrip(":") or type(error).__name__
 
 
 def read_text(path: Path, names: list[str], classes: list[str]) -> list[int]:

@@ -64,10 +64,10 @@ def export(trained: Trained, form: str, out: Path, *, embed: bool = False,
     if embed and form == "params":
         raise InputError("--embed-preprocessing changes the network, which --format params does "
                          "not hold: take onnx or symbol")
-    beside = out.with_name(f"{out.name}.json")
+    beside = out.parent / f"{out.name}.json"  # not with_name, which "." has none for
     names = [f"{out.name}-symbol.json", f"{out.name}-0000.params"] if form == "symbol" else \
         [out.name]
-    _check_place(out, [out.with_name(name) for name in names], beside, trained.path)
+    _check_place(out, [out.parent / name for name in names], beside, trained.path)
     pixels = _pixels(trained.settings, pictures)
     network = FromPixels(trained.network, trained.settings.rgb_mean, trained.settings.rgb_std,
                          mx.cpu()) if embed else trained.network

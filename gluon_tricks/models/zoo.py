@@ -7,6 +7,7 @@ import io
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mxnet.gluon import nn
 from mxnet.gluon.block import Block, HybridBlock
@@ -71,7 +72,15 @@ def pretrained_file(name: str) -> Path:
             return Path(model_store.get_model_file(_FILES.get(name.lower(), name.lower())))
     except Exception as error:  # requests' own, and what the file's lock raises
         raise InputError(f"the pretrained parameters of {name} cannot be downloaded "
-                         f"({str(error).splitlines()[0][:200]}): give a .params file") from error
+                         f"({_why_not_downloaded(error)}): give a .params file") from error
+
+
+def _why_not_downloaded(error: Exception) -> str:
+    import requests  # late, as gluoncv, which downloads by it
+
+    if isinstance(error, requests.ConnectionError) and error.request is not None:
+        return f"no connection to {urlsplit(error.request.url).netloc}"
+    return str(error).partition("\n")[0][:200]
 
 
 def _gluoncv_model(name: str, classes: int, input_size: int,

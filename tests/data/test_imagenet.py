@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tarfile
 from collections import namedtuple
 
 import imagenet_files as files
@@ -221,11 +222,27 @@ def kit_of_a_damaged_meta(folder):
     return "its data/meta.mat is damaged"
 
 
+def kit_that_is_a_page(folder):
+    (folder / f"{files.KIT}.tar.gz").write_text("<html>Please log in</html>")
+    return f"is no {files.KIT}.tar.gz, or is damaged (file could not be opened successfully): "
+
+
+def kit_whose_meta_breaks_scipy(folder):
+    no_labels(folder)
+    files.write_kit(folder, packed=False)
+    meta = folder / files.KIT / "data" / "meta.mat"
+    data = bytearray(meta.read_bytes())
+    data[144] = 99  # behind the header and two tags: the array's class, and there is none such
+    meta.write_bytes(data)
+    return "its data/meta.mat is damaged (local variable 'arr' "
+
+
 @pytest.mark.parametrize("change", [spoil(case) for case in (
     no_train, no_val, no_labels, train_cut_in_a_picture, train_cut_behind_a_class, val_cut,
     val_damaged_in_a_header, no_tar_at_all, val_for_train, train_for_val, a_name_twice,
     kit_of_fewer_pictures, kit_with_an_unknown_number, kit_with_a_class_that_training_lacks,
-    kit_that_is_cut, kit_without_meta, kit_of_a_damaged_meta)])
+    kit_that_is_cut, kit_without_meta, kit_of_a_damaged_meta, kit_that_is_a_page,
+    kit_whose_meta_breaks_scipy)])
 def test_wrong_downloads_are_refused_before_anything_is_packed(downloads, tmp_path, change):
     said = change(downloads)
     assert said in refused(downloads, tmp_path / "out")
@@ -269,6 +286,15 @@ def test_wrong_folders(folders, tmp_path):
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
         assert refused(folders, out).startswith(f"{tmp_path / 'file'} is a file: give a folder")
+
+
+@pytest.mark.parametrize("name", ["a\nb.JPEG", "a\tb.JPEG", "a\udcff.JPEG"])
+def test_a_name_in_a_flat_folder_that_no_lst_can_hold_is_refused(folders, tmp_path, name):
+    shutil.rmtree(folders / "val")
+    files.write_files(folders / "val", files.val_pictures() | {name: files.picture(1)})
+    (tmp_path / "labels").write_text("n00000007\n" * 7)
+    line = refused(folders, tmp_path / "out", labels=tmp_path / "labels")
+    assert f"the name {name!r} cannot be printed" in line
 
 
 def thousand(name) -> dict[str, int]:
@@ -344,3 +370,30 @@ def test_where_members_lie_is_remembered_for_the_same_tar_alone(downloads, tmp_p
     tar.write_bytes(files.tar_bytes({"other.JPEG": b"123"}))
     again = tars.listed(tar, cache, members)
     assert (again.names, again.read("other.JPEG")) == (["other.JPEG"], b"123")
+
+
+def test_a_name_that_no_lst_can_hold_a_link_and_an_empty_tar_are_refused(tmp_path):
+    link = tarfile.TarInfo("a.JPEG")
+    link.type, link.linkname = tarfile.SYMTYPE, "b.JPEG"
+    for members, said in (([tarfile.TarInfo("a\tb.JPEG")], r"the name 'a\\tb.JPEG' cannot stand"),
+                          ([link], "holds 'a.JPEG', which is no plain file"),
+                          ([], "holds no files")):
+        with tarfile.open(tmp_path / "a.tar", "w") as tar:
+            for member in members:
+                tar.addfile(member)
+        with pytest.raises(InputError, match=said):
+            tars.listed(tmp_path / "a.tar", tmp_path / "cache.tsv", tars.flat)
+
+
+def test_a_tar_that_became_shorter_or_was_changed_is_noticed(downloads, tmp_path):
+    tar, cache = downloads / files.VAL_TAR, tmp_path / "cache.tsv"
+    members = tars.listed(tar, cache, tars.flat)
+    data, before = tar.read_bytes(), os.stat(tar)
+    cut(tar, 700)
+    with pytest.raises(ValueError, match="ends inside of it"):
+        members.read(members.names[0])
+    swapped = data.replace(b"val_00000006", b"val_00000009")
+    tar.write_bytes(swapped)  # as long as it was
+    os.utime(tar, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    with pytest.raises(InputError, match=r"is cut short or damaged|is no tar"):
+        tars.listed(tar, cache, tars.flat)  # a header's checksum is wrong: it was read

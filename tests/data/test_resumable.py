@@ -2,8 +2,11 @@
 
 import itertools
 import os
+import re
 import shutil
 import signal
+import struct
+from collections import namedtuple
 from pathlib import Path
 
 import imagenet_files as files
@@ -346,3 +349,26 @@ def test_killed_by_sigkill(downloads, whole, tmp_path):
         assert len((tmp_path / "train.idx.part").read_text().splitlines()) == 6 * kills
     prepare(downloads, tmp_path)
     assert contents(tmp_path) == whole
+
+
+def test_what_is_packed_needs_no_room_again(downloads, tmp_path, monkeypatch):
+    out, needed = stopped(downloads, tmp_path / "out"), []
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0))
+    for folder in (tmp_path / "fresh", out):
+        with pytest.raises(InputError, match=" needed, 0 bytes free") as raised:
+            prepare(downloads, folder)
+        needed.append(float(re.search(r"([0-9.]+) kB needed", str(raised.value))[1]) * 1e3)
+    there = (out / "train.rec.part").stat().st_size
+    assert there > 1000
+    assert needed[0] - needed[1] == pytest.approx(there, abs=101)
+
+
+def test_labels_other_than_the_pictures_are_found(downloads, tmp_path):
+    prepare(downloads, tmp_path, verify=False)
+    data = bytearray((tmp_path / "train.rec").read_bytes())
+    label, = struct.unpack_from("<f", data, 12)
+    struct.pack_into("<f", data, 12, (label + 1) % 3)
+    (tmp_path / "train.rec").write_bytes(data)
+    with pytest.raises(InputError, match=r"train\.rec has other labels than its pictures: remove "):
+        prepare(downloads, tmp_path)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from gluoncv.model_zoo import get_model
 
+from gluon_tricks.engine import predict
 from gluon_tricks.errors import InputError
 
 LOGITS = [0.5, 4, 0, 5, 3, 1]
@@ -102,3 +103,35 @@ def test_an_empty_list_is_refused(listed):
     (("--run", ".", "--batch", "2", "a.jpg"), "--batch")], ids=lambda value: str(value)[:40])
 def test_flags_that_do_not_fit_are_refused_in_one_line(refused, arguments, said):
     assert said in refused("predict", *arguments)
+
+
+@pytest.fixture
+def main(folder, monkeypatch):
+    """main(arguments): the exit code, in this process."""
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
+        monkeypatch.chdir(folder)
+        return runpy.run_path(str(SCRIPT), run_name="predict")["main"]()
+    return run
+
+
+def test_five_classes_without_names_or_with_those_that_are_given(main, folder, tmp_path, capsys):
+    (tmp_path / "net.params").write_bytes((folder / "run" / "best.params").read_bytes())
+    network = ("--params", tmp_path / "net.params", "--model", "cifar_resnet20_v1")
+    assert main(*network, "pictures/1.jpg") == 0
+    assert [line.split("%  ")[1] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        f"class {number}" for number in (3, 1, 4, 5, 0)]
+    assert main(*network, "--classes", "run/classes.json", "pictures/1.jpg", "--top=2") == 0
+    assert [line.split("%  ")[1] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        "dog", "bee"]
+
+
+def test_how_pictures_are_prepared_can_be_given(main, monkeypatch):
+    given = {}
+    monkeypatch.setattr(predict, "open_network", lambda *_, **settings: given.update(settings)
+                        or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main("--run", "run", "--input-size", 64, "--crop-ratio", 0.5, "--batch-size", 3, "-j", 2,
+             "a.jpg")
+    assert given == {"input_size": 64, "crop_ratio": 0.5, "batch_size": 3, "num_data_workers": 2,
+                     "num_gpus": 0}

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import imagenet_files as files
 import pytest
@@ -13,9 +14,10 @@ from packing import names
 from processes import ROOT, python, wait_for
 from script_modules import load_script
 
+from gluon_tricks import cli
 from gluon_tricks.data import imagenet
 from gluon_tricks.data.pack import Encoding
-from gluon_tricks.errors import RunFault
+from gluon_tricks.errors import RunFault, Stopped
 
 SCRIPT = ROOT / "scripts" / "prepare_imagenet.py"
 NEXT = ("python scripts/train_imagenet.py --model resnet50_v1d --num-gpus 1 --batch-size 256 -j 16 "
@@ -130,3 +132,22 @@ def test_ctrl_c_says_the_command_that_goes_on(downloads, tmp_path, out):
     assert names(out) == names(tmp_path / "whole")
     for name in names(out):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_flags_reach_what_prepares_and_sigterm_says_how_to_go_on(downloads, out, monkeypatch):
+    arguments = ["prepare_imagenet.py", str(downloads), str(out), "--resize", "256", "--seekable",
+                 "--workers", "3", "--skip-damaged", "--val-labels", "labels"]
+    given = []
+
+    def prepare(source, target, *settings):
+        given.extend((source, target, *settings[:2]))
+        raise cli.Terminated
+
+    monkeypatch.setattr(imagenet, "prepare", prepare)
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(Stopped, match=r"^stopped by SIGTERM; go on with: python "
+                       + re.escape(shlex.join(arguments)) + "$") as raised:
+        load_script("prepare_imagenet").main()
+    assert raised.value.number == signal.SIGTERM
+    assert given == [downloads, out, Encoding(resize=256, quality=95, seekable=True),
+                     imagenet.Options(labels=Path("labels"), skip_damaged=True, workers=3)]

@@ -18,7 +18,7 @@ from mxnet.gluon import nn
 
 from gluon_tricks import cli
 from gluon_tricks.engine import export as exporting
-from gluon_tricks.engine import onnx_file, trained
+from gluon_tricks.engine import onnx_file, trained, weights
 from gluon_tricks.engine.export import check, export
 from gluon_tricks.errors import InputError, RunFault
 
@@ -145,6 +145,20 @@ def test_weights_that_are_wrong_by_a_hundredth_are_not_exported(network, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("count", "name"), [(1, "random input"), (3, "random input"),
+                                             (5, "pictures")])
+def test_random_input_alone_and_in_a_batch_counts_and_so_do_pictures(
+        network, picture_folder, tmp_path, monkeypatch, count, name):
+    def wrong(*arguments, right=exporting._WRITERS["params"]):
+        run = right(*arguments)
+        return lambda batch: run(batch) + (len(batch) == count)
+
+    monkeypatch.setitem(exporting._WRITERS, "params", wrong)
+    with pytest.raises(RunFault, match=f"other logits of {name}: they differ by 1,"):
+        export(network, "params", tmp_path / "out",
+               pictures=[picture_folder / "ant", picture_folder / "bee" / "0.jpg"])
+
+
 LOGITS = np.array([[5, 4, 3, 2, 1, 0, -10]])
 
 
@@ -231,6 +245,7 @@ def refusals(folder, run):
         (("params", folder / "a"), {"embed": True}, "--format params does not hold"),
         (("onnx", folder / "no" / "a"), {}, "a folder that is there"),
         (("onnx", folder / "empty"), {}, "give a file's name"),
+        (("onnx", Path(".")), {}, "give a file's name"),
         (("onnx", folder / "other"), {}, "other.json is there, and of no export"),
         (("params", run / "best.params"), {}, "where the parameters come from"),
         (("params", folder / "a"), {"pictures": [folder / "empty"]}, "holds no pictures"),
@@ -238,7 +253,7 @@ def refusals(folder, run):
         (("params", folder / "a"), {"pictures": [folder / "no.jpg"]}, "no.jpg.*leave it out")]
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(9))
 def test_what_cannot_be_is_refused_and_leaves_nothing(network, run_folder, tmp_path, number):
     arguments, options, reason = refusals(tmp_path, run_folder)[number]
     before = sorted(tmp_path.rglob("*"))
@@ -306,7 +321,22 @@ def test_a_run_a_file_and_what_is_missing(command, run_folder, picture_folder, t
     assert (code, shown["input_size"], shown["mean"]) == (0, 24, [1, 2, 3])
     code, said = command("--format", "onnx", "--out", out)
     assert (code, said) == (2, "nothing to export: give --run, --params or --model")
+    for flag, reason in (("--run", "no folder"), ("--params", "missing")):  # though the zoo has it
+        code, said = command(flag, "resnet18_v1b", "--format", "params", "--out", out)
+        assert (code, said.partition(":")[0]) == (2, f"{flag} resnet18_v1b is {reason}")
     monkeypatch.setattr(exporting, "TOLERANCE", 0)
     code, said = command("--run", run_folder, "--format", "onnx", "--out", tmp_path / "b")
     assert code == 1 and said.startswith("what was exported gives other logits")
     assert not (tmp_path / "b").exists()
+
+
+def test_a_model_alone_is_the_zoos_even_beside_a_folder_of_that_name(
+        command, run_folder, tmp_path, monkeypatch):
+    model = "cifar_resnet20_v1"
+    monkeypatch.chdir(tmp_path)
+    Path(model).mkdir()
+    monkeypatch.setattr(weights, "pretrained_file", lambda name: {
+        model: run_folder / "best.params"}[name])
+    code, said = command("--model", model, "--format", "params", "--out", "net")
+    assert (code, said.partition(":")[0]) == (0, "net, net.json")
+    assert json.loads(Path("net.json").read_text())["classes"][0] == "airplane"

@@ -60,3 +60,12 @@ def test_what_cannot_be_had_is_said_in_one_line(store, teacher, message):
     with pytest.raises(InputError, match=message) as caught:
         build.teacher(settings(teacher), mx.cpu())
     assert "\n" not in str(caught.value)
+
+
+def test_a_missing_network_is_said_plainly(tmp_path, monkeypatch):
+    """Nothing listens on the first port."""
+    monkeypatch.setenv("MXNET_GLUON_REPO", "http://127.0.0.1:1/")
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "*")
+    with pytest.raises(InputError, match=r"downloaded \(no connection to 127\.0\.0\.1:1\): give"):
+        build.teacher(settings("cifar_resnet20_v1"), mx.cpu())
