@@ -14,7 +14,7 @@ import numpy as np
 
 from gluon_tricks.config import Settings
 from gluon_tricks.data.check import fingerprint
-from gluon_tricks.data.classes import check_same_classes, read_classes
+from gluon_tricks.data.classes import check_same_classes
 from gluon_tricks.data.folder import class_folders
 from gluon_tricks.data.sets import PictureSet
 from gluon_tricks.engine import build, reports, trained, weights
@@ -33,7 +33,7 @@ class Plan:
 
     given: dict[str, Any]  # settings that were given: they outdo a run's own
     run: Path | None = None  # a run's folder, or a checkpoint's
-    params: Path | None = None  # a file, of which the settings that were given say all but the size
+    params: Path | None = None  # a file; a run's settings hold where they lie beside it
     sizes: tuple[int, ...] = ()  # of the network's pictures; of none, the settings' own
     ratios: tuple[float, ...] = ()  # of crops
     crops: int = 1  # of each picture, 1 or 10
@@ -101,7 +101,7 @@ def _names(plan: Plan, found: weights.Weights, flags: Settings) -> list[str] | N
     A folder that holds some of them is not to count just these: of ImageNet's they are called by
     WNID there, the zoo's names being for people.
     """
-    if plan.run is not None or (found.model is None and found.classes):
+    if plan.run is not None or (plan.params is not None and found.classes):
         return found.classes
     folder = flags.picture_folder("val")
     if folder is None or not folder.is_dir():
@@ -117,18 +117,14 @@ def _find(plan: Plan) -> weights.Weights:
         return weights.find(plan.run)
     if plan.params is None:
         return weights.of_zoo(plan.given["model"])
-    names = plan.params.with_name("classes.json")
-    return weights.Weights(plan.params, None, {}, read_classes(names) if names.is_file() else None)
+    return weights.of_file(plan.params)
 
 
 def _given(plan: Plan) -> dict[str, Any]:
     """The settings that hold in place of the parameters' own, of the first size and ratio."""
-    # Of a file the flags say all but the size that is usual for its network.
-    usual = {} if plan.params is None else {
-        name: getattr(Settings, name) for name in ("crop", "rgb_mean", "rgb_std")}
     first = {name: values[0] for name, values in (("input_size", plan.sizes),
                                                   ("crop_ratio", plan.ratios)) if values}
-    return {**usual, **plan.given, **first}
+    return {**plan.given, **first}
 
 
 def _cases(plan: Plan, model: Trained) -> list[Settings]:

@@ -30,7 +30,7 @@ def find(source: str | Path) -> Weights:
     if path.is_dir():
         return _of_folder(path)
     if path.is_file():
-        return _of_file(path)
+        return of_file(path)
     if str(source).lower() in model_names():
         return of_zoo(str(source))
     raise InputError(f"{source} is no .params file, no run's folder and no name of GluonCV's model "
@@ -62,12 +62,14 @@ def _of_folder(folder: Path) -> Weights:
     names = ("best.params", "last.params", "average.params", "model.params")
     for name in names:
         if (folder / name).is_file():
-            return _of_file(folder / name)
+            return of_file(folder / name)
     raise InputError(f"{folder} holds no parameters ({', '.join(names)}): give a run's folder, a "
                      "checkpoint's, or a .params file")
 
 
-def _of_file(path: Path) -> Weights:
+def of_file(path: Path) -> Weights:
+    """The parameters of a file, with what lies beside it; that the file is there is not looked at.
+    """
     settings = _settings_beside(path)
     names = path.with_name("classes.json")
     store = path.absolute().parent.parent

@@ -86,16 +86,24 @@ def test_each_of_them_matters_and_flags_outdo_it(val, run, changes, given):
     assert other.scores.loss != usual.scores.loss
 
 
-def test_a_file_takes_nothing_from_the_run_beside_it(val, run):
-    """The size alone is what is usual for its network: CIFAR's see 32x32 pixels."""
+def test_a_file_is_fed_as_the_run_beside_it_says(val, run):
+    """As by predict and export; flags outdo it."""
     folder = run()
-    got = only(Plan({**val, "model": "resnet18_v1"}, params=folder / "best.params", sizes=(32,)))
+    got = only(Plan({**val, "crop_ratio": 0.875}, params=folder / "best.params"))
+    assert (got.settings.crop_ratio, got.settings.rgb_mean, got.settings.input_size) == (
+        0.875, (100.0, 110.0, 120.0), 28)
+    assert only(Plan(val, params=folder / "best.params")).scores == only(Plan(val, run=folder)
+                                                                         ).scores
+
+
+def test_a_file_alone_is_fed_as_is_usual_for_its_network(val, saved, tmp_path):
+    """CIFAR's see 32x32 pixels."""
+    file = saved(tmp_path / "alone.params")
+    got = only(Plan({**val, "model": "resnet18_v1"}, params=file, sizes=(32,)))
     default = Settings()
-    assert (got.settings.crop_ratio, got.settings.rgb_mean) == (default.crop_ratio,
-                                                                default.rgb_mean)
+    assert (got.settings.crop_ratio, got.settings.rgb_mean, got.settings.crop) == (
+        default.crop_ratio, default.rgb_mean, "resized")
     assert got.settings.num_classes == CLASSES
-    got = only(Plan({**val, "model": "cifar_resnet20_v1"}, params=folder / "best.params"))
-    assert (got.settings.input_size, got.settings.crop) == (32, "resized")
 
 
 def test_a_checkpoint_is_evaluated_by_its_average(val, tmp_path, saved, run):
