@@ -25,6 +25,10 @@ def _numbers(kind: type):
     return parse
 
 
+def _text(text: str) -> str | None:
+    return text or None  # "" is what GluonCV's scripts have where nothing is given
+
+
 def _loss_scale(text: str) -> float | str:
     return text if text == "dynamic" else float(text)
 
@@ -225,9 +229,9 @@ class Settings:
                                "or auto (the newest in --save-dir; from the start where there is "
                                "none)", group=RUN)
     resume_params: str | None = _flag(None, "go on with a run of GluonCV's: its .params file",
-                                      group=RUN)
+                                      group=RUN, type=_text)
     resume_states: str | None = _flag(None, "and its .states file; default: momentum starts anew",
-                                      group=RUN)
+                                      group=RUN, type=_text)
     resume_epoch: int = _flag(0, "and how many of its epochs are done", group=RUN, type=int)
     keep: int = _flag(2, "checkpoints that are kept, the newest", group=RUN, type=int)
     save_frequency: int = _flag(0, "epochs between parameter files that stay, named as GluonCV's; "

@@ -34,14 +34,15 @@ _CIFAR10_MIXUP = {"mixup_alpha": 1.0, "mixup_off_epoch": 20}  # of its train_mix
 _HOROVOD = {"model": "resnet50_v1", "num_epochs": 90, "lr": 0.05, "warmup_epochs": 10,
             "batch_size": 128, "lr_mode": "cosine", "log_interval": 40, "save_frequency": 20,
             "eval_frequency": 0}
-HOROVOD = Preset(_HOROVOD, _HOROVOD)
+HOROVOD = Preset(_HOROVOD, {**_HOROVOD, "save_dir": "params"})
 
 
 def defaults(preset: Preset, given: Mapping[str, Any]) -> dict[str, Any]:
     """What a preset says of the settings beside those that were given.
 
     What would have no meaning beside them is left out: epochs of falls where the rate does not fall
-    in steps, ImageRecordIter where it cannot read the data (several devices, folders).
+    in steps, ImageRecordIter where it cannot read the data (several devices, folders) or do what
+    is asked for.
     """
     chosen = dict(preset.gluoncv if given.get("gluoncv_compat") else preset.usual)
     if preset is CIFAR10 and given.get("mixup"):
@@ -52,6 +53,9 @@ def defaults(preset: Preset, given: Mapping[str, Any]) -> dict[str, Any]:
         chosen.pop("lr_decay_epoch", None)
     reads_records = given.get("use_rec") or any(name.startswith("rec_") for name in given)
     alone = max(given.get("num_gpus", 0), given.get("num_cpu_ranks", 0)) <= 1
-    if not (reads_records and alone):
+    beyond_it = (given.get("on_bad_record"), given.get("crop")) != (None, None) or any(
+        given.get(name) for name in ("auto_augment", "checkpoint_steps", "dct_shortcut",
+                                     "shuffle_labels", "antialias"))
+    if not (reads_records and alone) or beyond_it:
         chosen.pop("data_backend", None)
     return chosen

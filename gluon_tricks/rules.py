@@ -98,17 +98,20 @@ def _picture_rules(s: "Settings") -> Iterator[Rule]:
 def _start_rules(s: "Settings") -> Iterator[Rule]:
     """What a run starts from."""
     initial = s.init_params is not None or s.use_pretrained is not None
-    yield "" in (s.init_params, s.use_pretrained), ("--init-params or --use-pretrained names "
-                                                    "nothing: give a source, or leave it out")
+    yield ("" in (s.init_params, s.use_pretrained, s.teacher, s.teacher_params),
+           "--init-params, --use-pretrained, --teacher or --teacher-params names nothing: give a "
+           "source, or leave it out")
     yield _beside(s.init_params is not None and s.use_pretrained is not None, "--init-params",
                   "--use-pretrained")
     yield _beside(s.resume_params is not None and initial, "--resume-params",
                   "--init-params or --use-pretrained")
-    yield _beside(s.resume_params is not None and s.resume is not None, "--resume-params",
-                  "--resume, which goes on with a run of ours")
-    for name in ("new_classifier", "freeze_until"):
-        yield _without(bool(getattr(s, name)) and not initial, f"--{name.replace('_', '-')}",
-                       "--init-params or --use-pretrained")
+    yield _beside(s.resume_params is not None and s.resume not in (None, "auto"),
+                  "--resume-params", f"--resume {s.resume}, which goes on with a run of ours")
+    yield _without(s.new_classifier and not initial, "--new-classifier",
+                   "--init-params or --use-pretrained")
+    # A run that --resume PATH goes on with has its parameters; auto may have to start one.
+    yield _without(bool(s.freeze_until) and not initial and s.resume in (None, "auto"),
+                   "--freeze-until", "--init-params or --use-pretrained")
     yield _without(s.resume_states is not None and s.resume_params is None, "--resume-states",
                    "--resume-params")
     yield _without(s.resume_epoch > 0 and s.resume_params is None, "--resume-epoch",

@@ -7,11 +7,14 @@ the binary files of the data set, which it downloads where there are none.
 """
 
 import argparse
+import dataclasses
 import shutil
 from pathlib import Path
 
 from gluon_tricks import cli, config, parallel, presets, training
 from gluon_tricks.errors import InputError
+
+TRAIN, CLASSES = 50_000, 10  # what is assumed where no data is read
 
 
 def build_parser() -> cli.Parser:
@@ -62,6 +65,10 @@ def main() -> int | None:
             copies.append((settings.logging_file, copy_to(flags.logging_dir, "--logging-dir")
                            / f"train_cifar10_{name}.log"))
         provide(settings)
+    else:
+        settings = dataclasses.replace(
+            settings, num_classes=settings.num_classes or CLASSES,
+            num_training_samples=settings.num_training_samples or TRAIN)
     done = training.carry_out(flags, settings)
     if isinstance(done, int) or done is None:
         return done

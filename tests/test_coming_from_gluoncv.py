@@ -4,6 +4,7 @@ Run one by its name: python -m pytest tests/test_coming_from_gluoncv.py -k wraps
 """
 
 import pickle
+import time
 from pathlib import Path
 
 import gluoncv
@@ -130,7 +131,11 @@ def test_loading_trainer_states_runs_code(tmp_path):
 
 def test_workers_draw_the_same_random_numbers():
     """NumPy's generator, which mixup and Gluon's augmenters use, is copied to each worker."""
-    dataset = SimpleDataset(list(range(4))).transform(lambda _: np.random.random())
+    def draw(_):
+        time.sleep(0.2)  # or one worker may take all four before the other is there
+        return np.random.random()
+
+    dataset = SimpleDataset(list(range(4))).transform(draw)
     drawn = [float(batch.asnumpy()[0]) for batch in DataLoader(dataset, 1, num_workers=2)]
     assert len(set(drawn)) < len(drawn)
 

@@ -100,6 +100,8 @@ GLUONCV = {"num_epochs": 3, "lr_decay_epoch": (40, 60), "mode": "imperative", "s
     ((), {}), (("--use-rec",), {"use_rec": True, "data_backend": "mxnet"}),
     (("--rec-train", "t.rec"), {"rec_train": "t.rec", "data_backend": "mxnet"}),
     (("--use-rec", "--num-gpus", "8"), {"use_rec": True, "num_gpus": 8}),
+    (("--use-rec", "--checkpoint-steps", "5"), {"use_rec": True, "checkpoint_steps": 5}),
+    (("--use-rec", "--on-bad-record", "skip"), {"use_rec": True, "on_bad_record": "skip"}),
     (("--num-epochs", "9", "--lr-mode", "cosine"),
      {"num_epochs": 9, "lr_mode": "cosine", "lr_decay_epoch": (30, 60, 90)}),
     (("--lr-decay-period", "2"), {"lr_decay_period": 2, "lr_decay_epoch": (30, 60, 90)}),
@@ -362,3 +364,15 @@ def test_every_setting_is_used():
                  if isinstance(node, ast.Attribute)
                  and ast.unparse(node.value).rpartition(".")[2] == holder}
     assert {field.name for field in dataclasses.fields(Settings)} - used == set()
+
+
+def test_gluoncvs_empty_names_are_none():
+    settings = parse("--resume-params '' --resume-states ''")
+    assert (settings.resume_params, settings.resume_states) == (None, None)
+
+
+def test_a_frozen_run_goes_on_without_what_it_began_with():
+    assert parse("--resume", "a", "--freeze-until", "fc").freeze_until == "fc"
+    for given in ((), ("--resume", "auto", "--save-dir", "a")):
+        with pytest.raises(InputError, match="--freeze-until has no meaning without --init-params"):
+            parse("--freeze-until", "fc", *given)

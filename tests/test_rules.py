@@ -218,14 +218,17 @@ RUN = [
 ]
 FILE = "--init-params a.params "
 STARTS = [
-    ("--init-params=", "--init-params or --use-pretrained names nothing: give a source, or leave",
-     "--use-pretrained"),
+    ("--init-params=", "--init-params, --use-pretrained, --teacher or --teacher-params names "
+     "nothing: give a source, or leave it out", "--use-pretrained"),
+    ("--teacher=", "--init-params, --use-pretrained, --teacher or --teacher-params names nothing",
+     ""),
     (FILE + "--use-pretrained", "--init-params has no meaning with --use-pretrained: leave one",
      "--use-pretrained"),
     (FILE + "--resume-params 9.params", "--resume-params has no meaning with --init-params or "
      "--use-pretrained: leave one", "--resume-params 9.params"),
-    ("--resume-params 9.params --resume runs/1", "--resume-params has no meaning with --resume, "
-     "which goes on with a run of ours: leave one", "--resume runs/1"),
+    ("--resume-params 9.params --resume runs/1", "--resume-params has no meaning with --resume "
+     "runs/1, which goes on with a run of ours: leave one",
+     "--resume-params 9.params --resume auto --save-dir a"),
     ("--new-classifier", "--new-classifier has no meaning without --init-params or "
      "--use-pretrained: give both", FILE + "--new-classifier"),
     ("--freeze-until layer3", "--freeze-until has no meaning without --init-params or",

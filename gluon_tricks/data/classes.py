@@ -29,7 +29,8 @@ def read_classes(path: str | Path) -> list[str]:
     return [str(name) for name in classes]
 
 
-def check_same_classes(path: Path, names: list[str] | None, train_names: list[str] | None) -> None:
+def check_same_classes(path: str | Path, names: list[str] | None, train_names: list[str] | None,
+                       remedy: str = "pack the set with the training set's --classes") -> None:
     """Raise InputError where two sets give their labels to different classes; None is unknown."""
     if names is None or train_names is None or names == train_names:
         return
@@ -37,5 +38,4 @@ def check_same_classes(path: Path, names: list[str] | None, train_names: list[st
                   if pair[0] != pair[1]), min(len(names), len(train_names)))
     here, there = (f"{listed[label]!r}" if label < len(listed) else "nothing"
                    for listed in (names, train_names))
-    raise InputError(f"{path}: label {label} is {here}, in training it is {there}; pack the set "
-                     "with the training set's --classes")
+    raise InputError(f"{path}: label {label} is {here}, in training it is {there}; {remedy}")

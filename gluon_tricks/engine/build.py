@@ -221,8 +221,11 @@ def teacher_network(settings: Settings) -> HybridBlock:
     folder or a file. Raises InputError as `network` does."""
     name, structure = settings.teacher, {}
     with _speaking_of_the_teacher():
-        place = "/" in name or Path(name).expanduser().exists()
-        if place and not settings.teacher_params:
+        place = "/" in name or name.endswith(".params") or Path(name).expanduser().exists()
+        if place and settings.teacher_params:
+            raise InputError(f"--teacher {name} is no network's name, which --teacher-params "
+                             "needs: leave the latter out, or give the name")
+        if place:
             found = weights.find(name)
             if found.model is None:
                 raise InputError(f"{found.path} does not say which network it is of: give its name "
@@ -244,7 +247,8 @@ def _speaking_of_the_teacher() -> Iterator[None]:
         yield
     except InputError as error:
         said = str(error).replace("--model", "--teacher").replace("give a .params file",
-                                                                  "give --teacher-params")
+                                                                  "give a .params file by "
+                                                                  "--teacher-params")
         raise InputError(f"the teacher: {said}") from error
 
 

@@ -16,7 +16,7 @@ from gluon_tricks.engine import build, resume, summary
 from gluon_tricks.engine.agreement import agreed
 from gluon_tricks.engine.checkpoint import Checkpoint
 from gluon_tricks.engine.freezing import frozen_names
-from gluon_tricks.engine.initial import go_on_with_gluoncv, load_initial
+from gluon_tricks.engine.initial import check_teacher, go_on_with_gluoncv, load_initial
 from gluon_tricks.engine.parameters import arrays_of, check_fit, set_arrays
 from gluon_tricks.engine.progress import Progress
 from gluon_tricks.engine.run import Run
@@ -72,6 +72,7 @@ def start(settings: Settings, stack: ExitStack, ranks: Ranks) -> Run:
         val_set = stack.enter_context(build.records(settings, "val", classes))
         settings = settings.settled(len(train_set), train_set.class_count())
         check_same_classes(val_set.path, val_set.class_names(), classes)
+        check_teacher(settings, classes)
         networks = build.network(settings), build.teacher(settings, device)
         data = loaders(settings, val_set, train_set, stack, ranks)
         found = [look_at(loader) for loader in data]
@@ -81,8 +82,8 @@ def start(settings: Settings, stack: ExitStack, ranks: Ranks) -> Run:
                 else "never"))
         build.initialize(networks[0], settings, device)
         # What a checkpoint holds comes later, and in place of these. The others are sent them.
-        notes = load_initial(networks[0], settings) if ranks.first and not resume.is_there(
-            settings) else []
+        notes = load_initial(networks[0], settings, classes) \
+            if ranks.first and not resume.is_there(settings) else []
     ranks.check_same(agreed(settings, training_set=fingerprint(train_set),
                             validation_set=fingerprint(val_set)))
     for loader, somewhere in zip(data, ranks.sum(found), strict=True):
@@ -125,7 +126,7 @@ def assemble(settings: Settings, device: mx.Context,
     update = build.update(network, settings)
     progress, changed, lengths, average = Progress(), [], None, None
     with ranks.together():
-        if settings.resume_params and ranks.first:
+        if settings.resume_params and ranks.first and not begin.checkpoint:
             progress = go_on_with_gluoncv(network, update, settings)
         if settings.ema is not None:
             average = WeightAverage(arrays_of(network), settings.ema,

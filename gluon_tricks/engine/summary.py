@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
 from tabulate import tabulate
 
 from gluon_tricks.config import Settings
@@ -41,11 +42,22 @@ def announce(run: Run, train_set: PictureSet, val_set: PictureSet, begin: Start,
         **size(run), "run folder": log.folder, **differing(settings)}
     _table(run, rows)
     report_skipped(run)
+    _warn_of_empty_classes(run, train_set)
     if settings.mode == "symbolic":
         log.info("--mode symbolic: Gluon has no such mode, the run is hybrid")
     if settings.mode != "imperative" and not run.network._active:
         log.info(f"{settings.model} has another graph in training than in prediction: the run is "
                  "imperative")
+
+
+def _warn_of_empty_classes(run: Run, train_set: PictureSet) -> None:
+    counts = np.bincount(train_set.labels, minlength=run.settings.num_classes)
+    names = train_set.class_names() or []
+    empty = [names[label] if label < len(names) else str(label)
+             for label in np.flatnonzero(counts == 0)]
+    if empty:
+        more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
+        run.log.info(f"warning: the training set has no picture of {', '.join(empty[:5])}{more}")
 
 
 def report_skipped(run: Run, known: int = 0) -> int:
@@ -114,7 +126,8 @@ def differing(settings: Settings) -> dict[str, Any]:
         settings.num_training_samples, settings.num_classes)
     shown = {}
     for field in dataclasses.fields(Settings):
-        default = getattr(filled, field.name) if field.default is None else field.default
+        deduced = field.default is None and field.name not in deciding
+        default = getattr(filled, field.name) if deduced else field.default
         value = getattr(settings, field.name)
         if field.name not in said and value != default:
             shown[f"--{field.name.replace('_', '-')}"] = value

@@ -1,11 +1,15 @@
 """`train_cifar10.py`: GluonCV's two CIFAR scripts in one."""
 
+import json
+
 import numpy as np
+import published_commands as published
 import pytest
 from script_modules import load_script
 
 from gluon_tricks import config, presets
 from gluon_tricks.data.cifar import cifar10_records
+from gluon_tricks.engine import build
 from gluon_tricks.errors import InputError
 
 PLAIN = "--num-epochs 200 --mode hybrid --num-gpus 1 -j 2 --batch-size 128 --wd 0.0001 --lr 0.1 " \
@@ -35,11 +39,34 @@ def test_a_published_command(parse):
     assert (settled.color_jitter, settled.pca_noise) == (0, 0)
 
 
+def test_gluoncvs_defaults(parse):
+    """Of its train_cifar10.py."""
+    settings = parse("--gluoncv-compat")
+    want = {"num_epochs": 3, "lr_decay_epoch": (40, 60), "mode": "imperative", "batch_size": 32,
+            "save_frequency": 10, "save_dir": "params"}
+    assert {name: getattr(settings, name) for name in want} == want
+
+
 def test_a_published_command_with_mixup(parse):
     settings = parse(MIXED)
     assert (settings.mixup_alpha, settings.mixup_off_epoch, settings.global_batch) == (1.0, 20, 128)
     assert parse("--mixup --mixup-alpha 0.2 --num-epochs 9").mixup_alpha == 0.2
     assert parse("--mixup --num-epochs 9").mixup_off_epoch == 0
+
+
+@pytest.mark.parametrize("command", [
+    *published.CIFAR10.values(),
+    *(f"{command} --mixup" for command in published.MIXUP_CIFAR10.values())])
+def test_each_published_command_is_taken_and_its_network_built(parse, command):
+    settings = parse(command).settled(50_000, 10)
+    assert f"--model {settings.model}" in command and settings.mixup == ("--mixup" in command)
+    epochs, falls = (command.partition(f"--{name} ")[2].split()[0]
+                     for name in ("num-epochs", "lr-decay-epoch"))
+    schedule = settings.schedule()
+    assert schedule["updates"] == int(epochs) * (50_000 // settings.global_batch)
+    assert schedule["step_updates"] == tuple(
+        int(epoch) * settings.steps_per_epoch for epoch in falls.split(","))
+    build.network(settings)
 
 
 def test_gluoncvs_other_names(parse):
@@ -116,5 +143,8 @@ def test_a_place_for_plots_that_is_a_file(run, tmp_path):
 def test_a_dry_run_makes_no_folder(run, tmp_path, capsys):
     assert run("--dry-run", "--data-dir", tmp_path / "data", "--save-plot-dir", tmp_path / "plots",
                "--logging-dir", tmp_path / "logs") is None
-    assert '"model": "cifar_resnet20_v1"' in capsys.readouterr().out
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["model"], shown["num_classes"]) == ("cifar_resnet20_v1", 10)
+    assert (shown["num_training_samples"], shown["derived"]["steps_per_epoch"]) == (50_000, 390)
+    assert shown["derived"]["step_updates"] == [39_000, 58_500]
     assert not list(tmp_path.iterdir())

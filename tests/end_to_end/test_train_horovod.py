@@ -3,9 +3,11 @@
 import json
 
 import mxnet as mx
+import published_commands as published
 import pytest
 from script_modules import load_script
 
+from gluon_tricks.engine import build
 from gluon_tricks.errors import InputError
 from gluon_tricks.optim.schedule import lr_at
 
@@ -41,13 +43,28 @@ def test_a_published_command_on_64_gpus(translate):
     assert (derived["lr"], derived["decay"]) == (pytest.approx(3.2), "cosine")
 
 
+@pytest.mark.parametrize("name", published.HOROVOD)
+def test_each_published_command_is_taken_and_its_network_built(translate, name):
+    ranks, command = published.HOROVOD[name]
+    settings = translate(*command.split(), ranks=ranks).settled_without_data()
+    words = command.split()
+    given = {word: words[words.index(word) + 1] for word in ("--lr", "--batch-size", "--model")}
+    assert (settings.model, settings.global_batch) == (
+        given["--model"], ranks * int(given["--batch-size"]))
+    assert settings.effective_lr == pytest.approx(ranks * float(given["--lr"]))
+    build.network(settings)
+
+
 def test_its_defaults(translate):
     settings = translate("--no-cuda")
     want = {"model": "resnet50_v1", "num_epochs": 90, "warmup_epochs": 10, "batch_size": 128,
             "lr": 0.05, "log_interval": 40, "save_frequency": 20, "eval_frequency": 0,
             "num_data_workers": 8, "num_gpus": 0, "num_cpu_ranks": 0, "hard_weight": None}
     assert {name: getattr(settings, name) for name in want} == want
-    assert translate("--no-cuda", "--teacher", "resnet50_v1d").hard_weight == 0.5
+    taught = "--no-cuda", "--teacher", "resnet50_v1d"
+    assert translate(*taught).hard_weight == 0.5
+    assert translate(*taught, "--hard-weight", "0.9").hard_weight == 0.9
+    assert translate("--no-cuda", "--gluoncv-compat").save_dir == "params"
 
 
 @pytest.mark.parametrize(("words", "ranks", "gpus", "cpus", "lr"), [

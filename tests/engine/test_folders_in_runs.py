@@ -110,3 +110,14 @@ def test_a_class_of_validation_alone_is_refused(run, data_dir):
 def test_the_input_pipeline_is_measured_on_folders(run):
     speed, backend = input_speed(run(data_backend="opencv"), 3)
     assert speed > 0 and backend == "opencv"
+
+
+def test_a_class_without_pictures_is_warned_of(run, data_dir):
+    def warnings(name):
+        text = (train(run(name)).folder / "train.log").read_text()
+        return [line for line in text.splitlines() if "has no picture of" in line]
+
+    assert warnings("none empty") == []
+    (data_dir / "train" / "dog").mkdir()
+    line, = warnings("one empty")
+    assert line.endswith("warning: the training set has no picture of dog")

@@ -74,7 +74,7 @@ def test_three_more_updates_are_those_of_gluoncv(name, optimizer, whole, tmp_pat
                         input_size=64, mode="imperative").settled(64, 5)
     ours = build.network(settings)
     build.initialize(ours, settings, mx.cpu())
-    load_initial(ours, settings)
+    load_initial(ours, settings, None)
     update = build.update(ours, settings)
     progress = go_on_with_gluoncv(ours, update, settings)
     assert (progress.epoch, progress.step, progress.best) == (10, 0, None)
@@ -258,3 +258,17 @@ def test_a_run_goes_on_at_its_epoch(settings, tiny, lines, arrays, tmp_path):
             [line[key] for key in keys] for line in want if line["epoch"] == 2]
     assert result.best_epoch == 2
     assert f"parameters from {tmp_path / '9.params'}" in (result.folder / "train.log").read_text()
+
+
+def test_one_command_begins_and_goes_on(settings, tiny, lines, tmp_path):
+    """--resume auto beside --resume-params: the second call goes on from the checkpoint."""
+    net = build.get_model("", 3)
+    net.initialize()
+    net.save_parameters(str(tmp_path / "9.params"))
+    given = {"resume": "auto", "resume_params": str(tmp_path / "9.params"), "resume_epoch": 1,
+             "save_dir": str(tmp_path / "run")}
+    first = train(settings(num_epochs=2, **given))
+    (tmp_path / "9.params").unlink()
+    second = train(settings(num_epochs=3, **given))
+    assert second.folder == first.folder
+    assert [line["epoch"] for line in lines(second.folder, "epoch")] == [1, 2]

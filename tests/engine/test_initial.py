@@ -1,5 +1,6 @@
 """What a run, and its teacher, take their parameters from."""
 
+import contextlib
 import json
 import shutil
 
@@ -12,7 +13,7 @@ from mxnet.gluon import nn
 
 from gluon_tricks.config import Settings
 from gluon_tricks.engine import build, weights
-from gluon_tricks.engine.initial import load_initial
+from gluon_tricks.engine.initial import check_teacher, load_initial
 from gluon_tricks.engine.parameters import classifier_names
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
@@ -44,14 +45,14 @@ def folder(tmp_path):
     return run
 
 
-def begun(classes, **changes):
+def begun(classes, names=None, **changes):
     """A network as it begins, and as it would begin without any parameters given."""
     nets = []
     for given in ({}, changes):
         chosen = Settings(model=NAME, input_size=32, seed=3, **given).settled(64, classes)
         nets.append(build.network(chosen))
         build.initialize(nets[-1], chosen, mx.cpu())
-    return nets[1], nets[0], load_initial(nets[1], chosen)
+    return nets[1], nets[0], load_initial(nets[1], chosen, names)
 
 
 @pytest.mark.parametrize("source", ["folder", "file", "zoo", "another's name"])
@@ -197,3 +198,52 @@ def test_the_first_rank_alone_needs_the_file(settings, in_ranks, arrays, tmp_pat
     assert done.returncode == 0, done.stderr
     for name, array in arrays(tmp_path / "run" / "last.params").items():
         np.testing.assert_array_equal(array, values(net)[name])
+
+
+@pytest.mark.parametrize(("beside", "said"), [
+    ({"classes.json": {"classes": ["a", "b", "c", "d"]}}, None),
+    ({"classes.json": {"classes": ["b", "a", "c", "d"]}},
+     r"the teacher: .*best\.params: label 0 is 'b', in training it is 'a'; take another teacher"),
+    ({"config.json": {"model": NAME, "rgb_mean": [1, 2, 3]}},
+     "the teacher: .*was trained with --rgb-mean 1,2,3: give the same, or take another")])
+def test_a_teacher_of_other_labels_or_pictures_is_refused(folder, beside, said):
+    for name, content in beside.items():
+        (folder / name).write_text(json.dumps(content))
+    for given in ({"teacher": str(folder)},
+                  {"teacher": NAME, "teacher_params": str(folder / "best.params")}):
+        with pytest.raises(InputError, match=said) if said else contextlib.nullcontext():
+            check_teacher(taught(**given), ["a", "b", "c", "d"])
+
+
+def test_a_file_of_a_teacher_that_is_not_there_is_no_name():
+    with pytest.raises(InputError, match=r"the teacher: nope\.params is no \.params file"):
+        build.teacher_network(taught(teacher="nope.params"))
+
+
+def test_a_teacher_s_folder_says_which_network_it_is(folder):
+    with pytest.raises(InputError, match="is no network's name, which --teacher-params needs"):
+        build.teacher_network(taught(teacher=str(folder), teacher_params="a.params"))
+
+
+@pytest.mark.parametrize(("names", "more", "said"), [
+    (["a", "b", "c", "d"], {}, []), (None, {}, []),
+    (["b", "a", "c", "d"], {}, ["label 0 is 'a', in training it is 'b'; take other parameters, or "
+                                "--new-classifier"]),
+    (["b", "a", "c", "d"], {"new_classifier": True}, []),
+    (None, {"rgb_mean": (1.0, 2.0, 3.0)}, ["was trained with --rgb-mean 7.0,8.0,9.0: give the"])])
+def test_parameters_of_other_labels_or_pictures_are_warned_of(folder, names, more, said):
+    (folder / "classes.json").write_text(json.dumps({"classes": ["a", "b", "c", "d"]}))
+    mean = (7.0, 8.0, 9.0)
+    (folder / "config.json").write_text(json.dumps({"model": NAME, "rgb_mean": mean}))
+    _, _, notes = begun(4, names, init_params=str(folder), **{"rgb_mean": mean, **more})
+    assert len(notes) == 1 + len(said)
+    for note, words in zip(notes[1:], said, strict=True):
+        assert note.startswith(f"warning: {folder / 'best.params'}") and words in note
+
+
+def test_parameters_that_are_not_finite_are_refused(folder):
+    net = made()
+    net.output.bias.set_data(mx.nd.array([0, np.inf, 0, 0]))
+    net.save_parameters(str(folder / "best.params"))
+    with pytest.raises(InputError, match=r"best\.params holds numbers that are not finite"):
+        begun(4, init_params=str(folder))
