@@ -36,10 +36,10 @@ def test_families_of_networks_export(tmp_path, name, size, options):
 
 @pytest.fixture(scope="module")
 def photographs(real_data, tmp_path_factory):
-    """30 of the 300 pictures, as files."""
+    """The 300 pictures, as files."""
     folder = tmp_path_factory.mktemp("photographs")
     with zipfile.ZipFile(real_data / "imagenet-samples-300.zip") as archive:
-        names = sorted(name for name in archive.namelist() if name.endswith(".JPEG"))[::10]
+        names = sorted(name for name in archive.namelist() if name.endswith(".JPEG"))
         return [Path(archive.extract(name, folder)) for name in names]
 
 
@@ -61,7 +61,7 @@ def test_onnxruntime_and_gluon_agree_on_photographs(photographs, tmp_path):
                               "mean": (123.68, 116.779, 103.939), "std": (58.393, 57.12, 57.375)}}
     plain = np.stack([served(path, said) for path in photographs]).transpose(0, 3, 1, 2)
     plain = plain.astype(np.float32)
-    settle(reference, plain[::8]).save_parameters(str(tmp_path / "a.params"))
+    settle(reference, plain[::75]).save_parameters(str(tmp_path / "a.params"))
     loaded = trained.load(tmp_path / "a.params", mx.cpu(), model="resnet50_v1d")
     runs = {}
     for name, embed in (("plain", False), ("pixels", True)):
@@ -72,11 +72,11 @@ def test_onnxruntime_and_gluon_agree_on_photographs(photographs, tmp_path):
     fed = np.stack([served(path, told["plain"]) for path in photographs]).transpose(0, 3, 1, 2)
     reference.hybridize()
     want = np.concatenate([reference(mx.nd.array(part)).asnumpy()
-                           for part in np.split(plain, 5)])
-    got = np.concatenate([runs["plain"](part.astype(np.float32)) for part in np.split(fed, 5)])
+                           for part in np.split(plain, 10)])
+    got = np.concatenate([runs["plain"](part.astype(np.float32)) for part in np.split(fed, 10)])
     np.testing.assert_allclose(got, want, atol=1e-4 * abs(want).max())
     np.testing.assert_array_equal((-got).argsort()[:, :5], (-want).argsort()[:, :5])
-    assert len({tuple(row) for row in (-want).argsort()[:, :5].tolist()}) > 25, "all alike"
+    assert len({tuple(row) for row in (-want).argsort()[:, :5].tolist()}) > 250, "all alike"
 
     rounded = np.stack([served(path, told["pixels"]) for path in photographs[:6]]).round()
     mean, std = np.float64(told["plain"]["preprocessing"]["mean"]), \
