@@ -31,7 +31,20 @@ REQUIRED = [
 
 EXTRAS = {
     "cpu": ["mxnet==1.9.1"],  # the framework, CPU build
-    "gpu": ["mxnet-cu112==1.9.1"],  # the framework, CUDA 11 build: Maxwell to Ampere, and Ada
+    "gpu": [
+        "mxnet-cu112==1.9.1",  # the framework, CUDA 11 build: Maxwell to Ampere, and Ada
+        # CUDA itself, 1.9 GB; gluon_tricks/cuda.py loads it, so that none need be installed
+        # beside NVIDIA's driver. The last that have the sonames which that build looks for.
+        "nvidia-cuda-runtime-cu11==11.8.89",  # memory, streams, launching kernels
+        "nvidia-cuda-nvrtc-cu11==11.8.89",  # compiles fused operators at run time
+        "nvidia-nvtx-cu11==11.8.86",  # names of ranges for NVIDIA's profilers
+        "nvidia-cublas-cu11==11.11.3.6",  # matrix products: dense layers
+        "nvidia-cufft-cu11==10.9.0.58",  # Fourier transforms
+        "nvidia-curand-cu11==10.3.0.86",  # random numbers: dropout, initialisation
+        "nvidia-cusolver-cu11==11.4.1.48",  # linear algebra
+        "nvidia-cudnn-cu11==8.9.6.50",  # convolutions, BatchNorm, pooling; 9 has another soname
+        "nvidia-nccl-cu11==2.16.5",  # sums over GPUs
+    ],
     # Several devices. Its build imports MXNet: install it after that, and without build isolation;
     # docs/several-devices.md has the command.
     "horovod": ["horovod==0.28.1"],

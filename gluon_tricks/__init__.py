@@ -47,3 +47,7 @@ _found = _problem(tuple(sys.version_info[:3]), _installed("numpy"))
 if _found:
     sys.excepthook = _print_in_one_line
     raise WrongEnvironment(_found)
+
+from gluon_tricks import cuda  # noqa: E402, after the check, for older Pythons cannot read it
+
+cuda.install()

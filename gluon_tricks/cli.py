@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 wrong input, 130 Ctrl-C, 143 SIGTERM, 1 any other fault.
 import argparse
 import contextlib
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from gluon_tricks import launch
+from gluon_tricks import cuda, launch
 from gluon_tricks.errors import InputError, RunFault, SaidElsewhere, Stopped
 from gluon_tricks.processor import use_all_cores
 
@@ -86,13 +87,40 @@ def _why_not_writable(file: Path) -> str | None:
         return f"cannot be written: {error.strerror}"
 
 
-def _import_remedy(error: ImportError) -> str:
-    """What to do about a package that is missing or cannot be loaded."""
+def import_remedy(error: ImportError | OSError) -> str | None:
+    """What to do about a package that is missing or cannot be loaded; None where it is none that
+    the project's install brings, or not for want of a library."""
+    if isinstance(error, OSError):
+        return _library_remedy(str(error))
+    package = (error.name or "").partition(".")[0]
+    if package not in ("mxnet", "gluoncv", "cv2"):
+        return None
     if error.name == "cv2" and not isinstance(error, ModuleNotFoundError):
+        headless = "opencv-python-headless"
+        for name in ("opencv-python", headless):
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                headless = f"opencv-python-headless=={metadata.version(name)}"
         return (f"OpenCV cannot load here ({error}): put the headless build in its place, `pip "
-                "uninstall -y opencv-python && pip install opencv-python-headless=="
-                f"{metadata.version('opencv-python')}`")
+                f"uninstall -y opencv-python && pip install {headless}`")
     return f"{error}: install the package with its needs, `pip install -e '.[cpu]'` (or [gpu])"
+
+
+def _library_remedy(said: str) -> str | None:
+    """What to do where the system's loader said that it cannot find a library, as MXNet's import
+    passes it on; None where it said something else."""
+    found = re.match(r"(lib\S+\.so[.\d]*): cannot open shared object file", said)
+    if found is None:
+        return None
+    if found[1] == "libcuda.so.1":
+        return (f"MXNet's CUDA build needs NVIDIA's driver, which is not here ({said}): install "
+                "it, start the container with --gpus all, or take the CPU build, `pip uninstall "
+                f"-y {cuda.BUILD} && pip install -e '.[cpu]'`")
+    if found[1] in cuda.LIBRARIES:
+        return (f"MXNet's CUDA build needs CUDA's libraries, which are not here ({said}): `pip "
+                "install -e '.[gpu]'` installs them")
+    package = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0"}.get(found[1])
+    return f"{said}: " + (f"apt-get install {package}" if package else
+                          f"install the package of the system's that has {found[1]}")
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -141,9 +169,11 @@ def _ending(main: Callable[[], int | None]) -> tuple[int, str | None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code, message = 1, None
     except ImportError as error:
-        if (error.name or "").partition(".")[0] not in ("mxnet", "gluoncv", "cv2"):
+        code, message = 1, import_remedy(error)
+        if message is None:
             raise
-        code, message = 1, _import_remedy(error)
-    except (OSError, RunFault) as error:  # a full disk, a folder without write access
+    except OSError as error:  # a full disk, a folder without write access; a missing library
+        code, message = 1, import_remedy(error) or str(error)
+    except RunFault as error:
         code, message = 1, str(error)
     return code, message

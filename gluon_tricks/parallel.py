@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gluon_tricks import gpus
 from gluon_tricks.errors import InputError, RunFault, SaidElsewhere, Stopped
 from gluon_tricks.launch import launch, launched_size, require_horovod
 
@@ -253,7 +254,8 @@ def place(flags: argparse.Namespace) -> None:
 
 def check_gpus(wanted: int, here: int) -> None:
     """Raise InputError where MXNet sees fewer GPUs than the `here` that a run of `wanted` needs of
-    this machine."""
+    this machine, or has no code for one of these."""
+    gpus.check(wanted, here, gpus.load_driver())
     import mxnet as mx
 
     found = mx.context.num_gpus()

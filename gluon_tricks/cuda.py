@@ -1,0 +1,89 @@
+"""CUDA 11's libraries as pip's wheels bring them, loaded before MXNet, wherever that is imported.
+
+`pip install '.[gpu]'` puts them into site-packages/nvidia/*/lib, where the system's loader does not
+look. It does not look for what is loaded already, though: so they are loaded by their paths as soon
+as `import mxnet` begins, and not before, for they are 3 GB. Where mxnet-cu112 or the wheels are
+missing nothing is done, and MXNet finds what the system has, or says itself what it lacks.
+"""
+
+import contextlib
+import sys
+from importlib import metadata
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+BUILD = "mxnet-cu112"
+# What its libmxnet.so needs of CUDA, by soname: the wheel and its folder. What needs others comes
+# after them. cuDNN, cuBLAS and NVRTC find their further parts beside themselves.
+LIBRARIES = {
+    "libcudart.so.11.0": ("nvidia-cuda-runtime-cu11", "cuda_runtime"),
+    "libnvToolsExt.so.1": ("nvidia-nvtx-cu11", "nvtx"),
+    "libnvrtc.so.11.2": ("nvidia-cuda-nvrtc-cu11", "cuda_nvrtc"),
+    "libcublasLt.so.11": ("nvidia-cublas-cu11", "cublas"),
+    "libcublas.so.11": ("nvidia-cublas-cu11", "cublas"),
+    "libcufft.so.10": ("nvidia-cufft-cu11", "cufft"),
+    "libcurand.so.10": ("nvidia-curand-cu11", "curand"),
+    "libcusolver.so.11": ("nvidia-cusolver-cu11", "cusolver"),
+    "libcudnn.so.8": ("nvidia-cudnn-cu11", "cudnn"),
+    "libnccl.so.2": ("nvidia-nccl-cu11", "nccl"),
+}
+
+
+def wheels() -> dict[str, Path]:
+    """The libraries that pip's wheels brought, by soname, in the order to load them."""
+    package = PathFinder.find_spec("nvidia")  # a namespace, of as many folders as there are on the
+    places = package.submodule_search_locations if package else None  # path: all wheels share it
+    return {soname: file for soname, (_, folder) in LIBRARIES.items()
+            for file in [Path(place, folder, "lib", soname) for place in places or ()][::-1]
+            if file.is_file()}
+
+
+def has_build() -> bool:
+    """Whether mxnet-cu112 is installed."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return bool(metadata.version(BUILD))
+    return False
+
+
+def preload() -> None:
+    """Load the wheels' libraries, for all that is loaded later. Of what cannot be loaded MXNet says
+    so itself."""
+    import ctypes  # late: `import gluon_tricks` has no need of it
+
+    for file in wheels().values():
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(str(file), ctypes.RTLD_GLOBAL)
+
+
+class _Finder:
+    """Finds MXNet where the other finders do, and lets it preload before it runs."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None
+                  ) -> ModuleSpec | None:
+        if name != "mxnet" or not has_build():
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(name, path, target)
+            if spec is not None:
+                break
+        else:
+            return None
+        run = getattr(spec.loader, "exec_module", None)
+        if run is None:  # a folder without a package
+            return spec
+
+        def exec_module(module: object) -> None:
+            preload()
+            run(module)
+        # The loader stays the one that it is, for those who ask it for sources and resources.
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+_FINDER = _Finder()
+
+
+def install() -> None:
+    """See to it that `import mxnet`, from anywhere, preloads."""
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
