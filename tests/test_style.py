@@ -32,6 +32,8 @@ ALLOWED = {
     "data": {"errors", "data", "augment", "cli", "_native"}, "optim": {"optim"},
     "engine": {"errors", "config", "models", "augment", "data", "mixing", "loss", "optim",
                "engine", "processor", "parallel", "presets"},
+    "doctor": {"errors", "cuda", "gpus", "cli", "processor", "launch", "parallel", "config", "data",
+               "engine", "doctor"},
 }
 
 

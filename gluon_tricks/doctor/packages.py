@@ -1,0 +1,185 @@
+"""Findings on Python and its packages."""
+
+import os
+import re
+import sys
+from importlib import metadata
+
+from gluon_tricks import cuda
+from gluon_tricks.doctor.child import Answer
+from gluon_tricks.doctor.finding import FAULT, OK, WARNING, Finding
+
+GROUP = "packages"
+BUILDS = ("mxnet", cuda.BUILD)
+_FEATURES = {"CUDA": "CUDA", "CUDNN": "cuDNN", "NCCL": "NCCL", "MKLDNN": "oneDNN",
+             "ONEDNN": "oneDNN", "OPENMP": "OpenMP", "BLAS_OPEN": "OpenBLAS", "LAPACK": "LAPACK",
+             "OPENCV": "OpenCV"}
+_SLOW = {"oneDNN": "convolutions on the CPU are many times slower",
+         "OpenMP": "it computes on one core"}
+_REINSTALL = "pip install --force-reinstall --no-deps"
+_OPTIONAL = {"tensorboardX": "--tensorboard", "onnx": "export.py --format onnx",
+             "onnxruntime": "export.py --format onnx"}
+
+
+def installed() -> dict[str, str]:
+    """The version of each package of pip's, by its name in small letters, with dashes."""
+    found: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name:  # one that was half deleted has none
+            found.setdefault(_plain(name), distribution.version)  # the first on the path counts
+    return found
+
+
+def pinned() -> dict[str, str]:
+    """The version that this project's install pins, by package; empty where it is not installed."""
+    try:
+        wanted = metadata.requires("gluon_tricks") or []
+    except metadata.PackageNotFoundError:
+        return {}
+    found = (re.match(r"([\w.-]+)==([\w.]+)", line) for line in wanted)
+    return {_plain(match[1]): match[2] for match in found if match}
+
+
+def required() -> set[str]:
+    """The packages that this project needs whatever is asked of it, but for MXNet."""
+    try:
+        wanted = metadata.requires("gluon_tricks") or []
+    except metadata.PackageNotFoundError:
+        return set()
+    return {_plain(re.match(r"[\w.-]+", line)[0]) for line in wanted if "extra ==" not in line}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def failure(name: str, answer: Answer, package: str) -> Finding | None:
+    """The fault of a package that did not load; None where it did."""
+    said = next((report for report in answer.reports if "error" in report), None)
+    if said is None and answer.ended is None:
+        return None
+    value, remedy = (said["error"], said["remedy"]) if said else (answer.ended, "")
+    pin = pinned().get(package)
+    again = f"`{_REINSTALL} {package}{f'=={pin}' if pin else ''}`"
+    return Finding(GROUP, FAULT, name, f"does not load: {value}", remedy or again)
+
+
+def python(problem: str | None) -> list[Finding]:
+    """`problem`: what gluon_tricks said when it refused to be imported here."""
+    version = sys.version.split()[0]
+    if problem and sys.version_info[:2] != (3, 11):
+        return [Finding(GROUP, FAULT, "Python", version, problem)]
+    return [Finding(GROUP, OK, "Python", f"{version}, {sys.executable}")]
+
+
+def numpy(problem: str | None, answer: Answer) -> list[Finding]:
+    version = installed().get("numpy")
+    if problem and sys.version_info[:2] == (3, 11):
+        return [Finding(GROUP, FAULT, "numpy", version or "not installed", problem)]
+    if version is None:
+        return [Finding(GROUP, FAULT, "numpy", "not installed", "`pip install numpy==1.23.5`")]
+    fault = failure("numpy", answer, "numpy")
+    if fault:
+        return [fault]
+    loaded = answer.reports[0]
+    if loaded["version"] != version:
+        return [Finding(GROUP, FAULT, "numpy", f"pip says {version}, what loads is "
+                        f"{loaded['version']} ({loaded['file']})",
+                        "remove the other one, or `unset PYTHONPATH`")]
+    return [Finding(GROUP, OK, "numpy", version)]
+
+
+def mxnet(answer: Answer, num_gpus: int) -> list[Finding]:
+    """Which of its packages are there, whether it loads, and how it was built."""
+    here = {name: version for name, version in installed().items()
+            if name in BUILDS or name.startswith("mxnet-")}
+    listed = ", ".join(f"{name} {version}" for name, version in here.items())
+    found = []
+    if len(here) > 1:
+        found.append(Finding(
+            GROUP, WARNING, "MXNet's packages", f"{listed}: they overwrite each other's files",
+            f"`pip uninstall -y {' '.join(here)}`, then `pip install -e '.[cpu]'` (or [gpu])"))
+    fault = failure("MXNet", answer, next(iter(here), "mxnet"))
+    if fault and not (answer.reports and "version" in answer.reports[0]):
+        return [*found, fault]
+    report = answer.reports[0]
+    found.append(Finding(GROUP, OK, "MXNet", f"{report['version']} ({listed or 'not of pip'}), "
+                         f"{os.path.dirname(report['file'])}"))
+    return [*found, _features(report["features"], num_gpus)]
+
+
+def _features(features: dict[str, bool], num_gpus: int) -> Finding:
+    has = dict.fromkeys(_FEATURES.values(), False)
+    for feature, name in _FEATURES.items():
+        has[name] |= features.get(feature, False)
+    value = "with " + ", ".join(name for name, there in has.items() if there)
+    lacking = [name for name, there in has.items() if not there]
+    value += f"; without {', '.join(lacking)}" if lacking else ""
+    other = f"`pip uninstall -y {' '.join(BUILDS)}`, then `pip install -e '.[%s]'`"
+    if num_gpus and not has["CUDA"]:
+        return Finding(GROUP, FAULT, "MXNet's build", f"{value}; --num-gpus {num_gpus} needs CUDA",
+                       other % "gpu")
+    slow = [reason for name, reason in _SLOW.items() if name in lacking]
+    if slow:
+        return Finding(GROUP, WARNING, "MXNet's build", f"{value}: {'; '.join(slow)}",
+                       other % "cpu")
+    return Finding(GROUP, OK, "MXNet's build", value)
+
+
+def opencv(answer: Answer) -> list[Finding]:
+    here = [f"{name} {version}" for name, version in installed().items()
+            if name.startswith("opencv-")]
+    fault = failure("OpenCV", answer, "opencv-python")
+    if fault:
+        return [fault]
+    report = answer.reports[0]
+    kind = "headless" if report["gui"] == "NONE" else f"with windows ({report['gui']})"
+    value = f"{report['version']}, {kind} ({', '.join(here) or 'not of pip'})"
+    if len(here) > 1:
+        return [Finding(GROUP, WARNING, "OpenCV", f"{value}: they overwrite each other's files",
+                        "uninstall all of them, and install one")]
+    return [Finding(GROUP, OK, "OpenCV", value)]
+
+
+def native(answer: Answer) -> list[Finding]:
+    name = "native decoder"
+    if answer.ended:
+        return [Finding(GROUP, FAULT, name, answer.ended, "take --data-backend opencv, and build "
+                        "it anew: `pip install --force-reinstall --no-deps -e .`")]
+    report = answer.reports[0]
+    reason = report.get("error") or report["why_not"]
+    if reason:
+        return [Finding(GROUP, WARNING, name, "OpenCV decodes in its place, several times slower",
+                        reason)]
+    return [Finding(GROUP, OK, name, "built from the sources that are here")]
+
+
+def gluoncv(answer: Answer) -> list[Finding]:
+    fault = failure("GluonCV", answer, "gluoncv")
+    # It calls itself 0.11.0 in 0.10.5.post0: what pip says counts.
+    return [fault or Finding(GROUP, OK, "GluonCV", installed().get("gluoncv", "not of pip"))]
+
+
+def others() -> list[Finding]:
+    """What is optional, and what has another version than the one that was tested."""
+    here, pins = installed(), pinned()
+    found = []
+    for name, use in _OPTIONAL.items():
+        version = here.get(_plain(name))
+        found.append(Finding(GROUP, OK, name, version or f"not installed; only {use} needs it"))
+    if not pins:
+        return [*found, Finding(GROUP, WARNING, "gluon_tricks", "not installed, run from its "
+                                "folder", "`pip install -e '.[cpu]'` (or [gpu])")]
+    for name in sorted(required() - here.keys()):
+        if name != "numpy" and not (name == "opencv-python" and f"{name}-headless" in here):
+            found.append(Finding(GROUP, FAULT, name, "not installed", "`pip install -e '.[cpu]'` "
+                                 "(or [gpu])"))
+    wrong = {name: pin for name, pin in pins.items() if here.get(name, pin) != pin}
+    for name, pin in wrong.items():
+        if name not in ("numpy", "gluon-tricks"):  # has a finding of its own
+            found.append(Finding(GROUP, WARNING, name, f"{here[name]}, and {pin} is what works "
+                                 "with the rest", f"`pip install {name}=={pin}`"))
+    if not wrong:
+        found.append(Finding(GROUP, OK, "versions", "all as this project pins them"))
+    return found

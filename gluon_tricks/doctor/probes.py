@@ -1,0 +1,124 @@
+"""What children are asked about packages: each function loads one and reports what it is."""
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Callable
+from typing import Any
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def numpy(report: Report) -> None:
+    import numpy as np
+
+    report({"version": np.__version__, "file": np.__file__})
+
+
+def mxnet(report: Report, num_gpus: int) -> None:
+    """Its build, the GPUs it sees, and why not so many, as a run would say it."""
+    import mxnet as mx
+
+    from gluon_tricks import parallel
+    from gluon_tricks.errors import InputError
+
+    features = {feature.name: bool(feature.enabled)
+                for feature in mx.runtime.Features().values()}
+    report({"version": mx.__version__, "file": mx.__file__, "features": features})
+    refusal = None
+    if num_gpus:
+        try:
+            parallel.check_gpus(num_gpus, num_gpus)
+        except InputError as error:
+            refusal = str(error)
+    report({"gpus": mx.context.num_gpus(), "refusal": refusal})
+
+
+def opencv(report: Report) -> None:
+    import cv2
+
+    lines = [line.partition(":") for line in cv2.getBuildInformation().splitlines()]
+    built = {name.strip(): value.strip() for name, _, value in lines}
+    report({"version": cv2.__version__, "file": cv2.__file__, "gui": built.get("GUI", "NONE"),
+            "jpeg": built.get("JPEG", "none")})
+
+
+def native(report: Report) -> None:
+    """The C++ decoder."""
+    from gluon_tricks.data import native as decoder
+
+    report({"why_not": decoder.why_not()})
+
+
+def gluoncv(report: Report) -> None:
+    import gluoncv.model_zoo
+
+    report({"file": gluoncv.__file__})
+
+
+def horovod(report: Report) -> None:
+    """What launching needs, then how it was built, then whether Gloo finds this machine."""
+    import socket
+
+    from gluon_tricks.launch import require_horovod
+
+    require_horovod()
+    import horovod.mxnet as hvd
+
+    report({"gloo": bool(hvd.gloo_built()), "nccl": int(hvd.nccl_built()),
+            "mpi": bool(hvd.mpi_built())})
+    try:
+        socket.getaddrinfo(socket.gethostname(), None)
+    except OSError as error:
+        report({"host": f"{socket.gethostname()}: {error.strerror}"})
+
+
+def cuda(report: Report) -> None:
+    """The file that each library comes from, once those of pip's wheels are loaded."""
+    from gluon_tricks import cuda as libraries
+
+    wheels = libraries.wheels()
+    libraries.preload()
+    for soname in libraries.LIBRARIES:
+        try:
+            file = _file_of(ctypes.CDLL(soname))
+        except OSError as error:
+            report({"soname": soname, "error": str(error)})
+        else:
+            report({"soname": soname, "file": file, "wheel": soname in wheels
+                    and os.path.samefile(file, wheels[soname])})
+
+
+class _LinkMap(ctypes.Structure):
+    _fields_ = (("address", ctypes.c_void_p), ("name", ctypes.c_char_p))  # link.h
+
+
+def _file_of(library: ctypes.CDLL) -> str:
+    """Where the system's loader found it."""
+    found = ctypes.POINTER(_LinkMap)()
+    # 2: RTLD_DI_LINKMAP
+    if ctypes.CDLL(None).dlinfo(ctypes.c_void_p(library._handle), 2, ctypes.byref(found)):
+        return library._name
+    return os.path.realpath(os.fsdecode(found.contents.name))
+
+
+def driver(report: Report) -> None:
+    """NVIDIA's driver, and the GPUs that it sees."""
+    from gluon_tricks import gpus
+
+    library = gpus.load_driver()
+    version = None
+    with contextlib.suppress(OSError), open("/proc/driver/nvidia/version") as file:
+        version = file.readline().strip()
+    report({"driver": library is not None, "kernel": version,
+            "file": _file_of(library) if library else None})
+    if library is None:
+        return
+    try:
+        found = gpus.visible(library)
+        report({"cuda": gpus.cuda_version(library)})
+    except gpus.DriverError as error:
+        report({"fault": str(error)})
+        return
+    for gpu in found:
+        report({"gpu": gpu, "why_not": gpus.why_not(gpu)})

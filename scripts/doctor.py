@@ -1,0 +1,78 @@
+"""Say what is installed here and whether it will work, each finding with its remedy.
+
+    python scripts/doctor.py
+    python scripts/doctor.py --num-gpus 4 --save-dir /data/runs
+    python scripts/doctor.py --json
+
+The last line is the verdict: usable on the CPU, usable on N GPUs, or not usable, and by what.
+"""
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+
+EXIT_CODES = "exit codes: 0 usable, 1 not, 2 a flag is wrong, 130 Ctrl-C, 143 SIGTERM"
+
+
+def find_package():
+    """Import gluon_tricks; what it says where it refuses Python's or NumPy's version, else None.
+
+    Where it is not installed it is taken from this script's clone. Where it refuses, its modules
+    can be imported for all that: doctor has to say it among the rest.
+    """
+    if importlib.util.find_spec("gluon_tricks") is None:
+        sys.path.append(str(Path(__file__).resolve().parent.parent))
+    try:
+        import gluon_tricks  # noqa: F401
+    except ImportError as error:
+        if sys.version_info < (3, 10):  # noqa: UP036, this is what finds it out
+            raise  # in one line: there the rest cannot be read
+        sys.modules["gluon_tricks"] = importlib.util.module_from_spec(
+            importlib.util.find_spec("gluon_tricks"))
+        return str(error)
+    return None
+
+
+def build_parser():
+    from gluon_tricks import cli
+
+    parser = cli.Parser(description=__doc__, epilog=EXIT_CODES,
+                        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--save-dir", "--dir", type=cli.path, default=Path(), metavar="DIR",
+                        help="where runs will go (default: the current folder); the self-test "
+                        "writes there, and leaves nothing")
+    parser.add_argument("--num-gpus", type=int, default=0, metavar="N", help="how many a run will "
+                        "take: whatever keeps it from that is a fault; the self-test runs on the "
+                        "first one (default: 0)")
+    parser.add_argument("--no-self-test", action="store_true", help="leave out the self-test, of "
+                        "20 seconds at most")
+    parser.add_argument("--json", action="store_true", help="print one JSON object: verdict, "
+                        "usable, gpus (as many as a run can have), findings (group, level, name, "
+                        "value, remedy)")
+    return parser
+
+
+def main(problem):
+    from gluon_tricks.errors import InputError
+
+    flags = build_parser().parse_args()
+    if flags.num_gpus < 0:
+        raise InputError(f"--num-gpus {flags.num_gpus}: give 0 or more")
+    from gluon_tricks.doctor import report
+    from gluon_tricks.doctor.examine import examine
+
+    findings, gpus = examine(flags.save_dir, flags.num_gpus, problem=problem,
+                             try_it=not flags.no_self_test)
+    if flags.json:
+        print(report.as_json(findings, gpus))
+    else:
+        report.write(findings, gpus, sys.stdout)
+    return 0 if report.usable(findings) else 1
+
+
+if __name__ == "__main__":
+    refused = find_package()
+    from gluon_tricks import cli
+
+    cli.run(lambda: main(refused))
