@@ -26,7 +26,7 @@ def find_package():
     try:
         import gluon_tricks  # noqa: F401
     except ImportError as error:
-        if sys.version_info < (3, 10):  # noqa: UP036, this is what finds it out
+        if sys.version_info < (3, 11):  # noqa: UP036, this is what finds it out
             raise  # in one line: there the rest cannot be read
         sys.modules["gluon_tricks"] = importlib.util.module_from_spec(
             importlib.util.find_spec("gluon_tricks"))

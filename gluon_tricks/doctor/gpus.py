@@ -100,7 +100,8 @@ def seen(answer: Answer, usable: int, builds: bool, num_gpus: int) -> tuple[list
         return [Finding(GROUP, WARNING, "MXNet's GPUs", f"{mine} of {usable}"
                         + (f": {errors[0]}" if errors else ""), "see whether nvidia-smi works")], \
             count
-    return ([Finding(GROUP, OK, "MXNet's GPUs", str(mine))] if builds else []), count
+    told = [Finding(GROUP, OK, "MXNet's GPUs", str(mine))] if builds and counts else []
+    return told, count
 
 
 def horovod(answer: Answer | None, builds: bool, num_gpus: int) -> tuple[list[Finding], bool]:

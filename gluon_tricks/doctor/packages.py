@@ -19,6 +19,7 @@ _SLOW = {"oneDNN": "convolutions on the CPU are many times slower",
 _REINSTALL = "pip install --force-reinstall --no-deps"
 _OPTIONAL = {"tensorboardX": "--tensorboard", "onnx": "export.py --format onnx",
              "onnxruntime": "export.py --format onnx"}
+_TOLD = {"numpy", "gluoncv", "opencv-python"}  # have findings of their own
 
 
 def installed() -> dict[str, str]:
@@ -171,13 +172,13 @@ def others() -> list[Finding]:
     if not pins:
         return [*found, Finding(GROUP, WARNING, "gluon_tricks", "not installed, run from its "
                                 "folder", "`pip install -e '.[cpu]'` (or [gpu])")]
-    for name in sorted(required() - here.keys()):
-        if name != "numpy" and not (name == "opencv-python" and f"{name}-headless" in here):
-            found.append(Finding(GROUP, FAULT, name, "not installed", "`pip install -e '.[cpu]'` "
-                                 "(or [gpu])"))
+    missing = sorted(required() - here.keys() - _TOLD)
+    if missing:
+        found.append(Finding(GROUP, FAULT, "missing packages", ", ".join(missing),
+                             "`pip install -e '.[cpu]'` (or [gpu])"))
     wrong = {name: pin for name, pin in pins.items() if here.get(name, pin) != pin}
     for name, pin in wrong.items():
-        if name not in ("numpy", "gluon-tricks"):  # has a finding of its own
+        if name != "numpy":
             found.append(Finding(GROUP, WARNING, name, f"{here[name]}, and {pin} is what works "
                                  "with the rest", f"`pip install {name}=={pin}`"))
     if not wrong:

@@ -1,0 +1,155 @@
+"""scripts/doctor.py as a user runs it, where all is well and where it is not."""
+
+import json
+import os
+import subprocess
+import sys
+
+import fake_cuda
+import pytest
+from processes import ROOT
+
+LEVELS = {"ok", "warning", "fault"}
+H100, A10 = ("NVIDIA H100 80GB HBM3", 9, 0), ("NVIDIA A10", 8, 6)
+# An MXNet that loads at once; what it says of itself is CUDA's build.
+MXNET = """
+import types
+__version__ = "1.9.1"
+def Features():
+    return {name: types.SimpleNamespace(name=name, enabled=True)
+            for name in ("CUDA", "CUDNN", "NCCL", "MKLDNN", "OPENMP")}
+runtime = types.SimpleNamespace(Features=Features)
+context = types.SimpleNamespace(num_gpus=lambda: %d)
+"""
+
+
+@pytest.fixture
+def doctor(tmp_path):
+    """doctor(arguments..., **environment): the finished process; `fakes` stands first on the path.
+    """
+    def run(*arguments, options=(), **environment):
+        path = os.pathsep.join(map(str, [tmp_path / "fakes", ROOT]))
+        done = subprocess.run(
+            [sys.executable, *options, ROOT / "scripts" / "doctor.py", *map(str, arguments)],
+            capture_output=True, text=True, timeout=300,
+            env={**os.environ, "PYTHONPATH": path, **environment})
+        assert "Traceback" not in done.stdout + done.stderr
+        return done
+    return run
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """fake(name, code, version): a package that is found before the real one."""
+    def make(name, code, version=None, distribution=None):
+        folder = tmp_path / "fakes" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "__init__.py").write_text(code)
+        if version:
+            fake_cuda.package(tmp_path / "fakes", distribution or name, version)
+    return make
+
+
+def parsed(done):
+    """The findings by name, and the verdict."""
+    said = json.loads(done.stdout)
+    assert said.keys() == {"verdict", "usable", "gpus", "findings"}
+    for finding in said["findings"]:
+        assert finding.keys() == {"group", "level", "name", "value", "remedy"}
+        assert all(isinstance(value, str) for value in finding.values())
+        assert finding["level"] in LEVELS
+        assert finding["remedy"] or finding["level"] == "ok", finding
+    faults = [finding for finding in said["findings"] if finding["level"] == "fault"]
+    assert said["usable"] == (not faults) == (done.returncode == 0)
+    assert said["verdict"].startswith("usable on " if said["usable"] else "not usable: ")
+    return {finding["name"]: finding for finding in said["findings"]}, said["verdict"]
+
+
+def test_where_all_is_well(doctor, tmp_path):
+    done = doctor("--json", "--save-dir", tmp_path / "runs" / "new")
+    found, verdict = parsed(done)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert verdict == "usable on the CPU"
+    steps = [finding for finding in found.values() if finding["group"] == "self-test"]
+    assert [(step["name"], step["level"]) for step in steps] == [
+        ("decode", "ok"), ("train step", "ok"), ("checkpoint", "ok")]
+    assert "mxnet 0.0" in steps[0]["value"] and "cpu(0)" in steps[1]["value"]
+    assert found["numpy"]["value"] == "1.23.5"
+    assert found["MXNet"]["value"].startswith("1.9.1 (mxnet 1.9.1), /")
+    assert "oneDNN" in found["MXNet's build"]["value"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_numpy_is_a_finding_and_the_rest_is_looked_at(doctor, tmp_path):
+    fake_cuda.package(tmp_path / "fakes", "numpy", "1.26.4")
+    done = doctor()
+    lines = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "  fault    numpy  " in done.stdout
+    assert ("-> gluon_tricks needs numpy below 1.24 for MXNet 1.9.1, found 1.26.4: run `pip install"
+            " numpy==1.23.5`") in done.stdout
+    assert lines[-1] == "not usable: numpy"
+    assert {"packages", "GPUs", "several devices", "machine", "self-test"} <= set(lines)
+    assert "  ok       memory  " in done.stdout and "\033" not in done.stdout
+
+
+def test_packages_that_do_not_load(doctor, fake):
+    fake("mxnet", "import os\nos.kill(os.getpid(), 11)", "1.9.1")
+    fake("mxnet", "import os\nos.kill(os.getpid(), 11)", "1.9.1", "mxnet-cu112")
+    fake("cv2", "raise ImportError('libGL.so.1: cannot open shared object file', name='cv2')")
+    done = doctor("--json")
+    found, verdict = parsed(done)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert found["MXNet"]["value"] == "does not load: crashed (SIGSEGV)"
+    assert found["MXNet's packages"]["level"] == "warning"
+    assert "libGL.so.1" in found["OpenCV"]["value"]
+    assert "pip install opencv-python-headless==" in found["OpenCV"]["remedy"]
+    assert found["all steps"]["value"] == "not run: MXNet is at fault"
+    assert {"MXNet", "OpenCV"} <= set(verdict.removeprefix("not usable: ").split(", "))
+
+
+def test_no_packages_at_all(doctor):
+    """Python without site-packages: not even this package is installed."""
+    done = doctor("--json", options=["-S"], PYTHONPATH="")
+    found, verdict = parsed(done)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert found["numpy"]["value"] == "not installed"
+    assert "numpy" in verdict
+
+
+@pytest.mark.parametrize(("devices", "arguments", "verdict", "levels"), [
+    ([A10], [], "usable on 1 GPU", ["ok"]),
+    ([A10, H100], ["--num-gpus", "1"], "usable on 1 GPU", ["ok", "warning"]),
+    ([H100], ["--num-gpus", "1"], "not usable: GPU 0, MXNet's GPUs", ["fault"]),
+    ([H100], [], "usable on the CPU", ["warning"])])
+def test_gpus(doctor, fake, tmp_path, devices, arguments, verdict, levels):
+    fake_cuda.driver(tmp_path / "driver", *devices)
+    fake("mxnet", MXNET % len(devices), "1.9.1")
+    fake("gluoncv", "")
+    fake("gluoncv/model_zoo", "")
+    done = doctor("--json", "--no-self-test", *arguments, LD_LIBRARY_PATH=str(tmp_path / "driver"))
+    found, said = parsed(done)
+    assert (said, done.stderr) == (verdict, "")
+    gpus = [found[f"GPU {number}"] for number in range(len(devices))]
+    assert [gpu["level"] for gpu in gpus] == levels
+    assert gpus[0]["value"].startswith(f"{devices[0][0]}, 14.9 GiB, sm_{devices[0][1]}")
+    assert ("refused, Hopper, too new" in gpus[0]["value"]) == (devices[0] == H100)
+    assert found["NVIDIA's driver"]["value"].startswith(f"CUDA up to 12.2, {tmp_path}/driver/")
+    assert found["all steps"]["value"] == "not run: --no-self-test"
+
+
+def test_the_cpu_build_beside_a_gpu(doctor, tmp_path):
+    """And a folder that cannot be written is a fault of its own."""
+    fake_cuda.driver(tmp_path / "driver", A10)
+    done = doctor("--json", "--dir", "/proc/runs", LD_LIBRARY_PATH=str(tmp_path / "driver"))
+    found, verdict = parsed(done)
+    assert verdict == "not usable: run folder"
+    assert found["MXNet's GPUs"]["value"] == "0 of 1: it is the CPU build"
+    assert found["all steps"]["value"] == "not run: run folder is at fault"
+
+
+@pytest.mark.parametrize("arguments", [["--num-gpus", "-1"], ["--num-gpus", "x"], ["--gpus"]])
+def test_wrong_flags(doctor, arguments):
+    done = doctor(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
