@@ -7,6 +7,7 @@ missing nothing is done, and MXNet finds what the system has, or says itself wha
 """
 
 import contextlib
+import os
 import sys
 from importlib import metadata
 from importlib.machinery import ModuleSpec, PathFinder
@@ -36,6 +37,12 @@ def wheels() -> dict[str, Path]:
     return {soname: file for soname, (_, folder) in LIBRARIES.items()
             for file in [Path(place, folder, "lib", soname) for place in places or ()][::-1]
             if file.is_file()}
+
+
+def library_path() -> str:
+    """Their folders, as LD_LIBRARY_PATH takes them: for programs that import MXNet without this
+    package, such as horovodrun."""
+    return os.pathsep.join(dict.fromkeys(str(file.parent) for file in wheels().values()))
 
 
 def has_build() -> bool:

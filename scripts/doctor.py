@@ -50,6 +50,9 @@ def build_parser():
     parser.add_argument("--json", action="store_true", help="print one JSON object: verdict, "
                         "usable, gpus (as many as a run can have), findings (group, level, name, "
                         "value, remedy)")
+    parser.add_argument("--library-path", action="store_true", help="print the folders of pip's "
+                        "CUDA libraries and nothing else: LD_LIBRARY_PATH for programs that import "
+                        "MXNet without this package, such as horovodrun and Horovod's build")
     return parser
 
 
@@ -59,6 +62,11 @@ def main(problem):
     flags = build_parser().parse_args()
     if flags.num_gpus < 0:
         raise InputError(f"--num-gpus {flags.num_gpus}: give 0 or more")
+    if flags.library_path:
+        from gluon_tricks import cuda
+
+        print(cuda.library_path())
+        return 0
     from gluon_tricks.doctor import report
     from gluon_tricks.doctor.examine import examine
 

@@ -101,6 +101,16 @@ def test_one_wheel_too_few_is_one_line(site, folder, soname, break_it):
         "them\n")
 
 
+def test_programs_without_this_package_find_them_by_the_library_path(site):
+    done = run(site, None, ROOT / "scripts" / "doctor.py", "--library-path")
+    wheels = [site / "nvidia" / folder / "lib" for folder in ("cuda_runtime", "cublas")]
+    assert (done.returncode, done.stdout) == (0, ":".join(map(str, wheels)) + "\n")
+    done = subprocess.run([sys.executable, "-c", "import mxnet"], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(site),
+                               "LD_LIBRARY_PATH": done.stdout.strip()})
+    assert (done.stdout, done.stderr) == ("imported\n", "")
+
+
 def test_no_driver_is_one_line(site):
     (site / "mxnet" / "__init__.py").write_text("import ctypes; ctypes.CDLL('libcuda.so.1')")
     done = run(site, "import ctypes; ctypes.CDLL('libcuda.so.1')")

@@ -138,9 +138,12 @@ def test_gpus(doctor, fake, tmp_path, devices, arguments, verdict, levels):
     assert found["all steps"]["value"] == "not run: --no-self-test"
 
 
-def test_the_cpu_build_beside_a_gpu(doctor, tmp_path):
+def test_the_cpu_build_beside_a_gpu(doctor, fake, tmp_path):
     """And a folder that cannot be written is a fault of its own."""
     fake_cuda.driver(tmp_path / "driver", A10)
+    fake("mxnet", (MXNET % 0).replace('"CUDA", "CUDNN", "NCCL", ', ""), "1.9.1")
+    fake("gluoncv", "")
+    fake("gluoncv/model_zoo", "")
     done = doctor("--json", "--dir", "/proc/runs", LD_LIBRARY_PATH=str(tmp_path / "driver"))
     found, verdict = parsed(done)
     assert verdict == "not usable: run folder"
