@@ -36,7 +36,7 @@ def wheels() -> dict[str, Path]:
     places = package.submodule_search_locations if package else None  # path: all wheels share it
     return {soname: file for soname, (_, folder) in LIBRARIES.items()
             for file in [Path(place, folder, "lib", soname) for place in places or ()][::-1]
-            if file.is_file()}
+            if file.is_file()}  # backwards, so that the first on the path is the one that stays
 
 
 def library_path() -> str:

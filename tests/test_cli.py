@@ -192,6 +192,18 @@ def test_missing_packages_are_named_with_their_remedy(end):
     assert line.count("\n") == 1
 
 
+@pytest.mark.parametrize(("library", "remedy"), [
+    ("libgomp.so.1", "apt-get install libgomp1"),
+    ("libquadmath.so.0", "apt-get install libquadmath0"),
+    ("libother-1.2.so", "install the package of the system's that has libother-1.2.so"),
+    ("libcuda.so.1", "take the CPU build"), ("libcudnn.so.8", "pip install -e '.[gpu]'")])
+def test_a_library_that_mxnet_does_not_find_is_named_with_its_remedy(end, library, remedy):
+    said = f"{library}: cannot open shared object file: No such file or directory"
+    code, line = end(raising(OSError(said)))
+    assert code == 1 and said in line and remedy in line
+    assert line.count("\n") == 1
+
+
 def test_an_import_error_of_our_own_keeps_its_traceback():
     with pytest.raises(ImportError):
         cli.run(raising(ImportError("no such name", name="gluon_tricks.data")))

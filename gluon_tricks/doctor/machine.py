@@ -49,7 +49,7 @@ def cores(root: Path = Path("/")) -> Finding:
 def memory(root: Path = Path("/")) -> Finding:
     lines = (root / "proc/meminfo").read_text().splitlines()
     sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-    usable, limit = sizes["MemAvailable"], memory_limit(root)
+    usable, limit = sizes.get("MemAvailable", sizes["MemFree"]), memory_limit(root)
     value = f"{gib(sizes['MemTotal'])}, {gib(usable)} available"
     if limit is not None and limit < sizes["MemTotal"]:
         usable, value = min(usable, limit), f"{value}; a cgroup's limit of {gib(limit)}"

@@ -184,4 +184,5 @@ def _checkpoint(run: "Run") -> str:
                 for name, array in arrays.items()):
             raise SelfTestError(f"{found.path}: what was read back of {part} is not what was saved")
     count = sum(len(arrays) for arrays in saved.values())
-    return f"{count} arrays came back to the bit"
+    # The run's folder lies in the one that the parent made in the folder of runs.
+    return f"{count} arrays came back to the bit, in {run.log.folder.parents[1]}"

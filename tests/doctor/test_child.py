@@ -43,10 +43,16 @@ def test_a_crash_keeps_what_was_reported_before(ask, number, ended):
     assert answer == ([{"a": 1}], ended)
 
 
-def test_a_child_that_hangs_in_c_is_ended(ask):
+@pytest.mark.parametrize(("signals", "spare"), [
+    ("", 100),  # by its own alarm
+    ("import signal\nold = signal.alarm\nsignal.alarm = lambda seconds: 0\n", 1),  # by its parent
+])
+def test_a_child_that_hangs_in_c_is_ended(ask, monkeypatch, signals, spare):
+    monkeypatch.setattr(child, "_SPARE", spare)
     began = time.monotonic()
-    answer = ask("import ctypes\ndef work(report, *arguments):\n    report({'a': 1})\n"
-                 "    ctypes.PyDLL(None).sleep(60)", seconds=2)  # a PyDLL holds Python's lock
+    # A PyDLL holds Python's lock.
+    answer = ask(f"import ctypes\n{signals}def work(report, *arguments):\n"
+                 "    report({'a': 1})\n    ctypes.PyDLL(None).sleep(60)", seconds=2)
     assert answer == ([{"a": 1}], "took too long, and was ended")
     assert time.monotonic() - began < 30
 

@@ -80,6 +80,9 @@ def test_libraries(monkeypatch):
 def test_how_many_a_run_can_have(mine, usable, builds, expected, count):
     found, ready = gpus.seen(Answer([{"gpus": mine, "refusal": None}], None), usable, builds, 0)
     assert (levels(found), ready) == (expected, count)
+    if usable and not builds:
+        assert found[0].value == "0 of 2: it is the CPU build"
+        assert "pip install -e '.[gpu]'" in found[0].remedy
 
 
 def test_more_than_there_are():

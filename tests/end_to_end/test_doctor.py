@@ -74,6 +74,7 @@ def test_where_all_is_well(doctor, tmp_path):
     assert [(step["name"], step["level"]) for step in steps] == [
         ("decode", "ok"), ("train step", "ok"), ("checkpoint", "ok")]
     assert "mxnet 0.0" in steps[0]["value"] and "cpu(0)" in steps[1]["value"]
+    assert steps[2]["value"].endswith(f"in {tmp_path}")
     assert found["numpy"]["value"] == "1.23.5"
     assert found["MXNet"]["value"].startswith("1.9.1 (mxnet 1.9.1), /")
     assert "oneDNN" in found["MXNet's build"]["value"]
@@ -90,6 +91,7 @@ def test_a_wrong_numpy_is_a_finding_and_the_rest_is_looked_at(doctor, tmp_path):
             " numpy==1.23.5`") in done.stdout
     assert lines[-1] == "not usable: numpy"
     assert {"packages", "GPUs", "several devices", "machine", "self-test"} <= set(lines)
+    assert "-> mend that first" in done.stdout  # MXNet would end in a traceback of its own
     assert "  ok       memory  " in done.stdout and "\033" not in done.stdout
 
 
