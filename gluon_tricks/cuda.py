@@ -15,7 +15,8 @@ from pathlib import Path
 
 BUILD = "mxnet-cu112"
 # What its libmxnet.so needs of CUDA, by soname: the wheel and its folder. What needs others comes
-# after them. cuDNN, cuBLAS and NVRTC find their further parts beside themselves.
+# after them. The parts of cuBLAS and cuDNN are named, too: these would take another version's that
+# they find under LD_LIBRARY_PATH.
 LIBRARIES = {
     "libcudart.so.11.0": ("nvidia-cuda-runtime-cu11", "cuda_runtime"),
     "libnvToolsExt.so.1": ("nvidia-nvtx-cu11", "nvtx"),
@@ -26,6 +27,8 @@ LIBRARIES = {
     "libcurand.so.10": ("nvidia-curand-cu11", "curand"),
     "libcusolver.so.11": ("nvidia-cusolver-cu11", "cusolver"),
     "libcudnn.so.8": ("nvidia-cudnn-cu11", "cudnn"),
+    **{f"libcudnn_{part}.so.8": ("nvidia-cudnn-cu11", "cudnn") for part in (
+        "ops_infer", "ops_train", "cnn_infer", "cnn_train", "adv_infer", "adv_train")},
     "libnccl.so.2": ("nvidia-nccl-cu11", "nccl"),
 }
 

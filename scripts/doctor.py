@@ -7,15 +7,21 @@
 The last line is the verdict: usable on the CPU, usable on N GPUs, or not usable, and by what.
 """
 
+from __future__ import annotations  # an older Python gets as far as to be named
+
 import argparse
 import importlib.util
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gluon_tricks import cli
 
 EXIT_CODES = "exit codes: 0 usable, 1 not, 2 a flag is wrong, 130 Ctrl-C, 143 SIGTERM"
 
 
-def find_package():
+def find_package() -> str | None:
     """Import gluon_tricks; what it says where it refuses Python's or NumPy's version, else None.
 
     Where it is not installed it is taken from this script's clone. Where it refuses, its modules
@@ -34,7 +40,7 @@ def find_package():
     return None
 
 
-def build_parser():
+def build_parser() -> cli.Parser:
     from gluon_tricks import cli
 
     parser = cli.Parser(description=__doc__, epilog=EXIT_CODES,
@@ -56,7 +62,8 @@ def build_parser():
     return parser
 
 
-def main(problem):
+def main(problem: str | None) -> int:
+    """`problem`: what gluon_tricks said when it refused to be imported here."""
     from gluon_tricks.errors import InputError
 
     flags = build_parser().parse_args()

@@ -37,8 +37,10 @@ def site(tmp_path):
     return site
 
 
-def run(site, code, script=None, *arguments):
+def run(site, code, script=None, *arguments, library_path=None):
     environment = {key: value for key, value in os.environ.items() if key != "LD_LIBRARY_PATH"}
+    if library_path:
+        environment["LD_LIBRARY_PATH"] = str(library_path)
     return subprocess.run(
         [sys.executable, *([script] if script else ["-c", code]), *arguments],
         capture_output=True, text=True, timeout=60,
@@ -99,6 +101,15 @@ def test_one_wheel_too_few_is_one_line(site, folder, soname, break_it):
         f"error: MXNet's CUDA build needs CUDA's libraries, which are not here ({soname}: cannot "
         "open shared object file: No such file or directory): `pip install -e '.[gpu]'` installs "
         "them\n")
+
+
+def test_cudnn_takes_no_part_of_another_version(site, tmp_path):
+    for folder, answer in ((site / "nvidia" / "cudnn" / "lib", 896), (tmp_path / "system", 810)):
+        fake_cuda.library(folder, "libcudnn_cnn_infer.so.8",
+                          f"int version(void) {{ return {answer}; }}")
+    code = ("import ctypes\nprint(ctypes.CDLL('libcudnn_cnn_infer.so.8').version())")
+    for first, version in (("import gluon_tricks, mxnet\n", "imported\n896\n"), ("", "810\n")):
+        assert run(site, first + code, library_path=tmp_path / "system").stdout == version
 
 
 def test_programs_without_this_package_find_them_by_the_library_path(site):

@@ -8,8 +8,7 @@ from gluon_tricks.doctor import gpus, machine, packages, self_test
 from gluon_tricks.doctor.child import Answer, Child
 from gluon_tricks.doctor.finding import FAULT, WARNING, Finding
 
-# What needs MXNet or the right NumPy, and what does not.
-_ALWAYS = {"numpy": (), "opencv": (), "native": (), "driver": ()}
+_ALWAYS = ("numpy", "opencv", "native", "driver")  # what is asked with any Python and NumPy
 
 
 def examine(folder: Path, num_gpus: int, *, problem: str | None, try_it: bool
@@ -20,14 +19,13 @@ def examine(folder: Path, num_gpus: int, *, problem: str | None, try_it: bool
     """
     answers = _ask(num_gpus, problem)
     missing = Answer([], None)
-    loaded = any("features" in report for report in answers.get("mxnet", missing).reports)
-    builds = cuda.has_build() or any(
-        report["features"].get("CUDA") for report in answers.get("mxnet", missing).reports
-        if "features" in report)
+    loaded = [report["features"] for report in answers.get("mxnet", missing).reports
+              if "features" in report]
+    builds = loaded[0].get("CUDA", False) if loaded else cuda.has_build()
     found = [*packages.python(problem), *packages.numpy(problem, answers["numpy"])]
     if "mxnet" in answers:
         found += packages.mxnet(answers["mxnet"], num_gpus)
-        found += packages.gluoncv(answers["gluoncv"])
+        found += packages.gluoncv(answers["gluoncv"] if loaded else None)
     else:
         found.append(Finding(packages.GROUP, WARNING, "MXNet", "not tried: it needs another Python "
                              "or NumPy", "mend that first"))
@@ -43,8 +41,8 @@ def examine(folder: Path, num_gpus: int, *, problem: str | None, try_it: bool
 
 
 def _ask(num_gpus: int, problem: str | None) -> dict[str, Answer]:
-    """What children answer, two or three of them at a time."""
-    probes = dict(_ALWAYS)
+    """What children answer, all of them at a time."""
+    probes: dict[str, tuple] = dict.fromkeys(_ALWAYS, ())
     if problem is None:
         probes |= {"mxnet": (num_gpus,), "gluoncv": (), "horovod": ()}
     if cuda.has_build():

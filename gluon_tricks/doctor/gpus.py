@@ -19,15 +19,19 @@ def libraries(answer: Answer, builds: bool) -> list[Finding]:
     if answer.ended:
         return [Finding(GROUP, FAULT, "CUDA's libraries", answer.ended,
                         "`pip install --force-reinstall -e '.[gpu]'`")]
-    return [_library(report) for report in answer.reports]
+    found = [_library(report) for report in answer.reports if "file" in report]
+    missing = [report for report in answer.reports if "error" in report]
+    if missing:
+        error = missing[0]["error"]
+        found.append(Finding(
+            GROUP, FAULT, "CUDA's libraries", f"{len(missing)} of {len(answer.reports)} do not "
+            f"load: {', '.join(report['soname'] for report in missing)} ({error})",
+            cli.import_remedy(OSError(error)) or "`pip install --force-reinstall -e '.[gpu]'`"))
+    return found
 
 
 def _library(report: dict) -> Finding:
     soname = report["soname"]
-    if "error" in report:
-        remedy = cli.import_remedy(OSError(report["error"]))
-        return Finding(GROUP, FAULT, soname, report["error"],
-                       remedy or "`pip install --force-reinstall -e '.[gpu]'`")
     wheel = cuda.LIBRARIES[soname][0]
     version = f"{wheel} {metadata.version(wheel)}" if report["wheel"] and \
         wheel in installed() else os.path.basename(report["file"])

@@ -156,7 +156,10 @@ def native(answer: Answer) -> list[Finding]:
     return [Finding(GROUP, OK, name, "built from the sources that are here")]
 
 
-def gluoncv(answer: Answer) -> list[Finding]:
+def gluoncv(answer: Answer | None) -> list[Finding]:
+    """No answer: MXNet, which it loads, does not load."""
+    if answer is None:
+        return [Finding(GROUP, WARNING, "GluonCV", "not tried: it needs MXNet", "mend that first")]
     fault = failure("GluonCV", answer, "gluoncv")
     # It calls itself 0.11.0 in 0.10.5.post0: what pip says counts.
     return [fault or Finding(GROUP, OK, "GluonCV", installed().get("gluoncv", "not of pip"))]

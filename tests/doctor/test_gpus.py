@@ -66,7 +66,8 @@ def test_libraries(monkeypatch):
         {"soname": "libcudart.so.11.0", "file": "/cuda/libcudart.so.11.2.72", "wheel": False},
         {"soname": "libnccl.so.2", "error": "libnccl.so.2: cannot open shared object file: No"}],
         None), True)
-    assert levels(found) == {"libcudart.so.11.0": "ok", "libnccl.so.2": "fault"}
+    assert levels(found) == {"libcudart.so.11.0": "ok", "CUDA's libraries": "fault"}
+    assert found[1].value.startswith("1 of 2 do not load: libnccl.so.2 (libnccl.so.2: cannot open")
     assert found[0].value == "libcudart.so.11.2.72, /cuda/libcudart.so.11.2.72"
     assert "pip install -e '.[gpu]'" in found[1].remedy
     assert levels(gpus.libraries(Answer([], "crashed (SIGBUS)"), True)) == {

@@ -103,11 +103,12 @@ def test_packages_that_do_not_load(doctor, fake):
     found, verdict = parsed(done)
     assert (done.returncode, done.stderr) == (1, "")
     assert found["MXNet"]["value"] == "does not load: crashed (SIGSEGV)"
-    assert found["MXNet's packages"]["level"] == "warning"
+    assert found["MXNet's packages"]["level"] == found["GluonCV"]["level"] == "warning"
     assert "libGL.so.1" in found["OpenCV"]["value"]
     assert "pip install opencv-python-headless==" in found["OpenCV"]["remedy"]
     assert found["all steps"]["value"] == "not run: MXNet is at fault"
-    assert {"MXNet", "OpenCV"} <= set(verdict.removeprefix("not usable: ").split(", "))
+    assert found["CUDA's libraries"]["value"].startswith("16 of 16 do not load: libcudart.so.11.0,")
+    assert verdict == "not usable: MXNet, OpenCV, CUDA's libraries"
 
 
 def test_no_packages_at_all(doctor):
@@ -151,6 +152,10 @@ def test_the_cpu_build_beside_a_gpu(doctor, fake, tmp_path):
     assert verdict == "not usable: run folder"
     assert found["MXNet's GPUs"]["value"] == "0 of 1: it is the CPU build"
     assert found["all steps"]["value"] == "not run: run folder is at fault"
+    # mxnet-cu112 beside it is of no account while its files are the CPU build's.
+    fake("mxnet", (MXNET % 0).replace('"CUDA", "CUDNN", "NCCL", ', ""), "1.9.1", "mxnet-cu112")
+    found, verdict = parsed(doctor("--json", "--no-self-test", "--dir", tmp_path))
+    assert (found["CUDA's libraries"]["level"], verdict) == ("ok", "usable on the CPU")
 
 
 @pytest.mark.parametrize("arguments", [["--num-gpus", "-1"], ["--num-gpus", "x"], ["--gpus"]])
