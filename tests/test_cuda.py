@@ -112,6 +112,21 @@ def test_cudnn_takes_no_part_of_another_version(site, tmp_path):
         assert run(site, first + code, library_path=tmp_path / "system").stdout == version
 
 
+def test_their_symbols_are_there_for_all_that_is_loaded_later(site):
+    done = run(site, "import gluon_tricks, mxnet, ctypes\nprint(ctypes.CDLL(None).c())")
+    assert (done.stdout, done.stderr) == ("imported\n7\n", "")
+
+
+def test_the_first_on_the_path_counts(site, tmp_path, monkeypatch):
+    for folder, soname in (("cuda_runtime", "libcudart.so.11.0"), ("nvtx", "libnvToolsExt.so.1")):
+        fake_cuda.library(tmp_path / "second" / "nvidia" / folder / "lib", soname)
+    monkeypatch.setattr(sys, "path", [str(site), str(tmp_path / "second"), *sys.path])
+    found = cuda.wheels()
+    assert found["libcudart.so.11.0"].is_relative_to(site)
+    assert found["libnvToolsExt.so.1"].is_relative_to(tmp_path / "second")
+    assert list(found) == [soname for soname in cuda.LIBRARIES if soname in found]
+
+
 def test_programs_without_this_package_find_them_by_the_library_path(site):
     done = run(site, None, ROOT / "scripts" / "doctor.py", "--library-path")
     wheels = [site / "nvidia" / folder / "lib" for folder in ("cuda_runtime", "cublas")]

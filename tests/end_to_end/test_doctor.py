@@ -103,6 +103,7 @@ def test_packages_that_do_not_load(doctor, fake):
     found, verdict = parsed(done)
     assert (done.returncode, done.stderr) == (1, "")
     assert found["MXNet"]["value"] == "does not load: crashed (SIGSEGV)"
+    assert found["Horovod"]["level"] == "ok"  # it was not tried
     assert found["MXNet's packages"]["level"] == found["GluonCV"]["level"] == "warning"
     assert "libGL.so.1" in found["OpenCV"]["value"]
     assert "pip install opencv-python-headless==" in found["OpenCV"]["remedy"]
@@ -123,6 +124,7 @@ def test_no_packages_at_all(doctor):
 @pytest.mark.parametrize(("devices", "arguments", "verdict", "levels"), [
     ([A10], [], "usable on 1 GPU", ["ok"]),
     ([A10, H100], ["--num-gpus", "1"], "usable on 1 GPU", ["ok", "warning"]),
+    ([A10, A10], [], "usable on 1 GPU", ["ok", "ok"]),  # for Horovod cannot load beside this MXNet
     ([H100], ["--num-gpus", "1"], "not usable: GPU 0, MXNet's GPUs", ["fault"]),
     ([H100], [], "usable on the CPU", ["warning"])])
 def test_gpus(doctor, fake, tmp_path, devices, arguments, verdict, levels):
@@ -139,6 +141,17 @@ def test_gpus(doctor, fake, tmp_path, devices, arguments, verdict, levels):
     assert ("refused, Hopper, too new" in gpus[0]["value"]) == (devices[0] == H100)
     assert found["NVIDIA's driver"]["value"].startswith(f"CUDA up to 12.2, {tmp_path}/driver/")
     assert found["all steps"]["value"] == "not run: --no-self-test"
+
+
+def test_a_driver_that_does_not_start(doctor, fake, tmp_path):
+    fake_cuda.driver(tmp_path / "driver", A10, init=803)
+    fake("mxnet", MXNET % 1, "1.9.1")
+    done = doctor("--json", "--no-self-test", "--num-gpus", "1",
+                  LD_LIBRARY_PATH=str(tmp_path / "driver"))
+    found, _ = parsed(done)
+    said = "cuInit says CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803)"
+    assert (found["NVIDIA's driver"]["level"], found["NVIDIA's driver"]["value"]) == ("fault", said)
+    assert said in found["MXNet's GPUs"]["remedy"]
 
 
 def test_the_cpu_build_beside_a_gpu(doctor, fake, tmp_path):
