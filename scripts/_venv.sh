@@ -53,6 +53,24 @@ mend_opencv() {
     _why_no_cv2 "$1" >/dev/null || locked "$1" _replace_opencv "$1"
 }
 
+# require_ready DIR: makes sure that an environment which somebody else made has this project, from
+# this folder. Nothing is installed into it.
+require_ready() {
+    local found
+    if [[ ! -x $1/bin/python ]]; then
+        echo "GLUON_TRICKS_VENV=$1 is no environment: it has no bin/python" >&2
+        return 2
+    fi
+    # From the root: the folder that python is started in is no part of the environment.
+    found=$(cd / && "$1/bin/python" 2>/dev/null \
+        -c 'import gluon_tricks; print(gluon_tricks.__path__[0])') || found=none
+    if [[ $found != "$clone/gluon_tricks" ]]; then
+        echo "GLUON_TRICKS_VENV=$1 has not this project (found: $found); activate it and run" \
+            "pip install -e '${clone}[cpu]'" >&2
+        return 2
+    fi
+}
+
 # The libraries that MXNet's wheel takes from the system and a small system lacks.
 _require_libraries() { # PYTHON
     local missing=()

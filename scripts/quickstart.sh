@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # From a fresh clone to a trained network: bash scripts/quickstart.sh [--shuffle-labels] [--epochs N] [--dir DIR]
 #
-# Makes .venv, draws a demo data set, packs it, trains ResNet-18-D on it with the paper's tricks
-# and evaluates it, all in DIR (demo in the clone by default). What an earlier run has finished is
-# not done again. --shuffle-labels deals the training labels out at random: what is learnt then
-# must be worth nothing on the held-out pictures.
+# Makes .venv (or takes the environment that GLUON_TRICKS_VENV names as it is, as the images do),
+# draws a demo data set, packs it, trains ResNet-18-D on it with the paper's tricks and evaluates it,
+# all in DIR (demo in the clone by default). What an earlier run has finished is not done again.
+# --shuffle-labels deals the training labels out at random: what is learnt then must be worth
+# nothing on the held-out pictures.
 set -euo pipefail
 
 # shellcheck source=scripts/_venv.sh
@@ -46,9 +47,15 @@ done
 pictures=$dir/pictures
 run=$dir/runs/$name
 
-make_venv "$clone/.venv" cpu
-mend_opencv "$clone/.venv"
-python=$clone/.venv/bin/python
+if [[ ${GLUON_TRICKS_VENV:-} ]]; then
+    venv=$GLUON_TRICKS_VENV
+    require_ready "$venv"
+else
+    venv=$clone/.venv
+    make_venv "$venv" cpu
+    mend_opencv "$venv"
+fi
+python=$venv/bin/python
 mkdir -p "$dir"
 
 step() { # MESSAGE: what is done now, in bold on a terminal

@@ -195,3 +195,43 @@ def test_as_root_in_ci_what_the_native_decoder_lacks_is_installed(bare_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert (bare_path / "asked").read_text().splitlines()[-1].endswith(
         " g++ python3.11-dev libjpeg62-turbo-dev")
+
+
+def quickstart(tmp_path, venv):
+    """scripts/quickstart.sh of this clone, told to take that environment as it is."""
+    return subprocess.run(
+        [shutil.which("bash"), ROOT / "scripts" / "quickstart.sh", "--dir", tmp_path / "demo"],
+        capture_output=True, text=True, timeout=60,
+        env={**os.environ, "GLUON_TRICKS_VENV": str(venv), "PYTHONPATH": ""})
+
+
+def environment(tmp_path, package):
+    """One whose Python says that the package is there, and what else it is asked to do."""
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    executable(tmp_path / "venv" / "bin" / "python",
+               f'[[ $1 == -c ]] && echo "{package}" && exit; echo "asked: $*"; exit 3')
+    return tmp_path / "venv"
+
+
+def test_quickstart_takes_the_environment_that_it_is_told(tmp_path):
+    done = quickstart(tmp_path, environment(tmp_path, ROOT / "gluon_tricks"))
+    assert (done.returncode, done.stderr) == (3, "")
+    assert f"asked: -m gluon_tricks.data.demo {tmp_path}/demo/pictures" in done.stdout
+    assert "installing" not in done.stdout  # nor a virtual environment made
+    assert [path.name for path in (tmp_path / "venv").rglob("*")] == ["bin", "python"]
+
+
+@pytest.mark.parametrize("package", ["", "/elsewhere/gluon_tricks"])
+def test_quickstart_refuses_an_environment_of_another_project(tmp_path, package):
+    done = quickstart(tmp_path, environment(tmp_path, package))
+    assert (done.returncode, done.stdout) == (2, "")
+    line, = done.stderr.splitlines()
+    assert f"GLUON_TRICKS_VENV={tmp_path}/venv has not this project" in line
+    assert "pip install -e" in line and not (tmp_path / "demo").exists()
+
+
+def test_quickstart_refuses_what_is_no_environment(tmp_path):
+    done = quickstart(tmp_path, tmp_path / "nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (f"GLUON_TRICKS_VENV={tmp_path}/nowhere is no environment: "
+                           "it has no bin/python\n")

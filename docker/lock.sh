@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Writes docker/requirements-*.txt anew from setup.py and pyproject.toml: bash docker/lock.sh
+#
+# Every package of an image, with the hashes of its files. Needs uv (pip install uv). Run it after
+# a pin of setup.py has changed; tests/docker/test_requirements.py says when that was forgotten.
+# What is locked stays as it is where setup.py allows it: delete a file to have the newest.
+set -euo pipefail
+
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+command -v uv >/dev/null || { echo "needs uv: pip install uv" >&2 && exit 2; }
+work=$(mktemp -d)
+trap 'rm -rf -- "$work"' EXIT
+
+pin() { # PACKAGE: its pin in setup.py
+    grep -oP "\"\K$1==[^\"]+" setup.py
+}
+
+# What the images do not take from setup.py as it is. OpenCV comes without its windows, which want
+# libGL; gluoncv asks for opencv-python by name, and an override that never holds takes that out.
+pin opencv-python | sed 's/==/-headless==/' >"$work/headless.in"
+echo "opencv-python; sys_platform == 'never'" >"$work/overrides.txt"
+python3 - >"$work/build.in" <<'END'
+import tomllib
+
+with open("pyproject.toml", "rb") as file:
+    print("\n".join(tomllib.load(file)["build-system"]["requires"]))
+print("packaging")  # Horovod's setup.py imports it
+END
+
+lock() { # NAME ARGUMENTS...
+    # Only an index: what else the machine is configured to offer has other hashes.
+    uv pip compile --no-config --quiet --generate-hashes \
+        --python-version 3.11.2 --python-platform x86_64-manylinux_2_36 \
+        --custom-compile-command "bash docker/lock.sh" --no-annotate \
+        --output-file "docker/requirements-$1.txt" "${@:2}"
+}
+
+for device in cpu gpu; do
+    # Horovod's needs, but not itself: it is built after the rest, see requirements-horovod.txt.
+    lock "$device" setup.py "$work/headless.in" --overrides "$work/overrides.txt" \
+        --extra "$device" --extra horovod --extra tensorboard --extra export \
+        --no-emit-package horovod
+done
+pin horovod | lock horovod --no-deps -
+lock build "$work/build.in"
