@@ -85,9 +85,13 @@ no_leftovers() {
 
 signal_at_once() { # before the command has a handler; as process 1 of a namespace of its own
     local root starter code=0
-    root=$(buildah mount "$container")
-    unshare --pid --fork --mount-proc="$root/proc" chroot --userspec=1000:1000 "$root" \
-        "${entrypoint[@]}" python -c 'import time; time.sleep(60)' &
+    root=$(buildah mount "$container") || return
+    # shellcheck disable=SC2016
+    unshare --mount --pid --fork sh -c '
+        mount --bind /dev "$1/dev" && mount -t proc proc "$1/proc" && shift &&
+            exec env -i PATH=/opt/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+                chroot --userspec=1000:1000 "$@"' \
+        sh "$root" "$root" "${entrypoint[@]}" python -c 'import time; time.sleep(60)' &
     starter=$!
     sleep 2
     pkill -TERM -P "$starter" || return
@@ -130,14 +134,13 @@ stops_and_saves() { # NAME FLAGS...
     pkill -TERM -f "^${entrypoint[0]} .* --save-dir $name( |\$)" || return
     wait "$pid" || code=$?
     echo "exit code $code"
-    ((code == 143)) && [[ $(ls -- "$runs/$name/checkpoints") ]] \
-        && image -v "$runs:/runs" --user 4321:4321 python -c "
+    ((code == 143)) && image -v "$runs:/runs" --user 4321:4321 python -c "
 import sys
 from pathlib import Path
 from gluon_tricks.engine.checkpoint import newest
-found = newest(Path('/runs/$name/checkpoints'))
-print(found)
-sys.exit(found is None)"
+found, refused = newest(Path('/runs/$name'))
+print(found.path, refused)
+sys.exit(bool(refused))"
 }
 
 refuses_folder() {
