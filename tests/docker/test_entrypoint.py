@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,6 +13,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(str(path.relative_to(ROOT / "scripts").with_suffix(""))
                  for path in (ROOT / "scripts").rglob("[!_]*.py"))
+
+
+@pytest.fixture
+def tmp_path():
+    """Other users may look into this one; pytest's are closed anew whenever one starts."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder).resolve()
 
 
 @pytest.fixture
@@ -126,16 +135,7 @@ def test_a_signal_reaches_the_command_itself(image, tmp_path):
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other users")
 
 
-@pytest.fixture
-def open_tree(tmp_path):
-    """Other users may look into the tests' folder, whose parents are root's alone."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == "root" and not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o011)
-
-
 @as_root
-@pytest.mark.usefixtures("open_tree")
 @pytest.mark.parametrize("arguments", [
     ["train_imagenet", "--model", "x"], ["train_cifar10", "--save-dir", "a/b"],
     ["train_horovod", "--save-dir=."], ["quickstart"],
@@ -146,7 +146,6 @@ def test_a_folder_without_write_access(start, tmp_path, arguments):
 
 
 @as_root
-@pytest.mark.usefixtures("open_tree")
 @pytest.mark.parametrize("flags", [["--dry-run"], ["--help"], ["--benchmark", "3"],
                                    ["--test-io=2"], ["--save-dir", "{mine}/new"],
                                    ["--save-dir={mine}"]])
@@ -159,7 +158,6 @@ def test_what_writes_elsewhere_or_nothing_needs_none(start, tmp_path, flags):
 
 
 @as_root
-@pytest.mark.usefixtures("open_tree")
 def test_a_user_without_name_and_home_gets_both(start, tmp_path):
     done = start("bash", "-c", 'touch "$HOME/a" && echo "$HOME $USER"', user=4321, HOME="/")
     assert (done.stdout, done.stderr) == (f"{tmp_path}/tmp/home-4321 4321\n", "")
@@ -185,7 +183,6 @@ def test_keys_become_the_users_own(start, tmp_path):
 
 
 @as_root
-@pytest.mark.usefixtures("open_tree")
 def test_keys_that_cannot_be_used_are_one_line(start, keys, tmp_path):
     assert "4321 is none" in refusal(start("horovodrun", user=4321, HOME="/"))
     keys.chmod(0o700)
