@@ -112,12 +112,12 @@ build() { # TARGET: of the Dockerfile of $clone
 # open_image TARGET: sets $container, one that all checks of the image share, and the image's
 # $entrypoint.
 open_image() {
-    container=$(buildah from --pull-never "localhost/gluon-tricks:$1")
+    # Gloo asks for the address of the host's name.
+    container=$(buildah from --add-host container:127.0.0.1 --pull-never \
+        "localhost/gluon-tricks:$1")
+    buildah config --hostname container "$container" 2>/dev/null
     mapfile -t entrypoint < <(buildah inspect --format \
         '{{range .Docker.Config.Entrypoint}}{{println .}}{{end}}' "$container" | sed '/^$/d')
-    # Gloo asks for the address of the host's name.
-    # shellcheck disable=SC2016
-    buildah run --user 0 "$container" -- sh -c 'echo "127.0.0.1 $(hostname)" >>/etc/hosts'
 }
 
 close_image() {

@@ -60,7 +60,11 @@ says() { # CODE PATTERN COMMAND...: it ends with that code, and its output has a
     ((code == $1)) && grep -qE -- "$2" "$work/said"
 }
 
-one_line() { (($(wc -l <"$work/said") == 1)); }
+# Beside what buildah says of the exit code.
+one_line() {
+    sed -E '/^(Error: .*|subprocess exited with )(exit )?status [0-9]+$/d' "$work/said" |
+        tee /dev/stderr | wc -l | grep -x 1
+}
 
 lint() {
     python3 -m venv "$work/lint" \
