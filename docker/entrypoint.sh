@@ -66,12 +66,13 @@ give_home() {
 
 # ssh takes only keys that belong to its user, and a mounted folder keeps the host's owner.
 take_keys() {
-    [[ -d ${SSH_KEYS:-/ssh} && ! -d $HOME/.ssh ]] || return 0
+    local keys=${SSH_KEYS:-/ssh}
+    [[ -d $keys && ! -d $HOME/.ssh ]] || return 0
     id -un &>/dev/null || fail "ssh needs a user that the image knows, and $(id -u) is none:" \
         "docker run with --user root, or without --user"
     mkdir -m 700 -- "$HOME/.ssh"
-    cp -- "${SSH_KEYS:-/ssh}"/* "$HOME/.ssh/" 2>/dev/null \
-        || fail "user $(id -u) cannot read the keys in ${SSH_KEYS:-/ssh}:" \
+    cp -- "$keys"/* "$HOME/.ssh/" 2>/dev/null \
+        || fail "user $(id -u) finds no keys that it can read in $keys:" \
             "docker run with --user root"
     chmod 600 -- "$HOME"/.ssh/*
 }
@@ -106,8 +107,8 @@ case $command in
         take_keys
         serve_ssh "$@"
         ;;
+    horovodrun) take_keys ;;
 esac
-take_keys
 
 name=${command%.py}
 if [[ $name =~ ^(benchmarks/)?[a-z][a-z0-9_]*$ && -f $scripts/$name.py ]]; then

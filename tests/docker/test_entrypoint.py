@@ -182,12 +182,18 @@ def test_keys_become_the_users_own(start, tmp_path):
     assert start("horovodrun").returncode == 7  # again, in the same home
 
 
+@pytest.mark.usefixtures("keys")
+def test_keys_are_for_those_who_need_them(start, tmp_path):
+    assert start("evaluate").returncode == 7
+    assert not (tmp_path / "home" / ".ssh").exists()
+
+
 @as_root
 def test_keys_that_cannot_be_used_are_one_line(start, keys, tmp_path):
     assert "4321 is none" in refusal(start("horovodrun", user=4321, HOME="/"))
     keys.chmod(0o700)
     (tmp_path / "home").chmod(0o777)
-    assert "cannot read the keys" in refusal(start("horovodrun", user=1))  # uid 1 has a name
+    assert "finds no keys that it can read" in refusal(start("horovodrun", user=1))  # uid 1 has a name
 
 
 def test_sshd_wants_keys(start):
