@@ -193,7 +193,8 @@ def test_keys_that_cannot_be_used_are_one_line(start, keys, tmp_path):
     assert "4321 is none" in refusal(start("horovodrun", user=4321, HOME="/"))
     keys.chmod(0o700)
     (tmp_path / "home").chmod(0o777)
-    assert "finds no keys that it can read" in refusal(start("horovodrun", user=1))  # uid 1 has a name
+    # User 1 has a name.
+    assert "finds no keys that it can read" in refusal(start("horovodrun", user=1))
 
 
 def test_sshd_wants_keys(start):
