@@ -77,7 +77,7 @@ lint() {
 
 no_leftovers() {
     # shellcheck disable=SC2016
-    within --user 0 -- bash -c '
+    within --user 0 -- bash -ec '
         for name in gcc g++ cc c++ cpp ld as make cmake nvcc; do
             ! type -P "$name" || exit 1
         done
