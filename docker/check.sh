@@ -81,7 +81,7 @@ no_leftovers() {
         for name in gcc g++ cc c++ cpp ld as make cmake nvcc; do
             ! type -P "$name" || exit 1
         done
-        test -z "$(ls -A /var/lib/apt/lists /root/.cache /home/trainer/.cache /tmp 2>/dev/null |
+        test -z "$(ls -A /var/lib/apt/lists ~root/.cache /home/trainer/.cache /tmp 2>/dev/null |
             grep -v :)"
         test -z "$(ls /etc/ssh/ssh_host_* /opt/tools 2>/dev/null)"
         test -z "$(find / -xdev -name "*.a" -size +1M -not -path "/proc/*")"'

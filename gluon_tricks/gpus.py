@@ -14,6 +14,8 @@ from gluon_tricks.errors import InputError
 # the same major number and no lesser minor one: that of 8.6 on Ada's 8.9.
 CODE = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
 OLDEST_CUDA = 11000  # that a driver must know for CUDA 11.8's libraries: 11.0, 450.80 and newer
+# NVRTC 11.8, by which MXNet compiles operators that it fuses, writes PTX that older drivers refuse.
+FUSION_CUDA = 11080  # 520.61 and newer
 _NO_DEVICE = 100  # cuda.h: CUDA_ERROR_NO_DEVICE
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 

@@ -60,7 +60,10 @@ def driver(answer: Answer, builds: bool, num_gpus: int) -> tuple[list[Finding], 
     if newest < gpus.OLDEST_CUDA:
         return [Finding(GROUP, needed, name, value, gpus.too_old(newest))], []
     listed, usable = _gpus(answer, num_gpus)
-    return [Finding(GROUP, OK, name, value), *listed], usable
+    own = Finding(GROUP, OK, name, value) if newest >= gpus.FUSION_CUDA else \
+        Finding(GROUP, WARNING, name, f"{value}; fused operators need 11.8",
+                "install driver 520.61 or newer, or switch fusion off: MXNET_USE_FUSION=0")
+    return [own, *listed], usable
 
 
 def _gpus(answer: Answer, num_gpus: int) -> tuple[list[Finding], list[gpus.Gpu]]:

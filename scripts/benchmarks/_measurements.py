@@ -33,7 +33,7 @@ MEASUREMENTS = {
                                  "--json" for tweak in ("", "b", "c", "d"))),
     "quickstart": Measurement(
         before=("bash scripts/quickstart.sh",),
-        commands=("grep epoch demo/runs/resnet18_v1d/log.jsonl",
+        commands=("grep '\"kind\": \"epoch\"' demo/runs/resnet18_v1d/log.jsonl",
                   *(f"python scripts/evaluate.py --run demo/runs/resnet18_v1d "
                     f"--rec-val demo/val.rec{more} --json" for more in ("", " --crops 10")))),
     "input_pipeline": Measurement(

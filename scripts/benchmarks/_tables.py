@@ -68,7 +68,7 @@ def profile(found: Results) -> str:
 
 def quickstart(found: Results) -> str:
     """The quickstart's network on its 500 held-out pictures."""
-    epochs = [row for row in found["quickstart"].rows if "epoch" in row]
+    epochs = [row for row in found["quickstart"].rows if "val_top1" in row]
     crops = [row for row in found["quickstart"].rows if "crops" in row]
     rows = [({1: "the centre", 10: "ten crops"}[row["crops"]], _percent(row["top1"]),
              f"{row['loss']:.4f}", _percent(row["ece"]), str(row["count"])) for row in crops]
@@ -193,7 +193,7 @@ def draw(found: Results, picture: Path) -> None:
 
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     learning, reading, training = figure.subplots(1, 3)
-    epochs = [row for row in found["quickstart"].rows if "epoch" in row]
+    epochs = [row for row in found["quickstart"].rows if "val_top1" in row]
     learning.plot([row["epoch"] + 1 for row in epochs], [100 * row["val_top1"] for row in epochs],
                   "o-", color="C0", markersize=4)
     learning.set(title="quickstart: ResNet-18-D, demo pictures", xlabel="epoch",

@@ -35,6 +35,14 @@ def test_gpus(devices, wanted, expected, usable):
         assert bool(finding.remedy) == (finding.level != "ok")
 
 
+@pytest.mark.parametrize(("cuda", "level"), [(11000, "warning"), (11070, "warning"),
+                                             (11080, "ok")])
+def test_a_driver_older_than_the_compiler(cuda, level):
+    found, ready = gpus.driver(seen(A10, cuda=cuda), True, 1)
+    assert levels(found) == {"NVIDIA's driver": level, "GPU 0": "ok"} and len(ready) == 1
+    assert ("MXNET_USE_FUSION=0" in found[0].remedy) == (level == "warning")
+
+
 def test_a_gpu_in_words():
     good, bad = gpus.driver(seen(A10, H100), True, 0)[0][1:]
     assert good.value == "NVIDIA A10, 24.0 GiB, sm_86"
