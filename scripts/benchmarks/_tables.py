@@ -136,8 +136,12 @@ def scaling(found: Results) -> str:
              _range(row, "efficiency", ".3f") if "efficiency" in row else "",
              _range(row, "of_ceiling", ".3f") if "of_ceiling" in row else "")
             for row in found["scaling"].rows]
-    return (_table(("", "images/s", "efficiency (least to most)", "of the ceiling"), rows)
-            + "\n\n" + _commands(found["scaling"]))
+    verdicts = [f"The target of {row['run']}, an efficiency of {row['target']}, is "
+                + ("met." if row["met"] else "missed.")
+                for row in found["scaling"].rows if "met" in row]
+    return "\n\n".join([
+        _table(("", "images/s", "efficiency (least to most)", "of the ceiling"), rows), *verdicts,
+        _commands(found["scaling"])])
 
 
 def plan(found: Results) -> str:
@@ -191,31 +195,31 @@ def draw(found: Results, picture: Path) -> None:
     """Three panels: the quickstart's accuracy, the input pipeline, the training step."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = Figure(figsize=(13, 3.6), layout="constrained")
     learning, reading, training = figure.subplots(1, 3)
     epochs = [row for row in found["quickstart"].rows if "val_top1" in row]
     learning.plot([row["epoch"] + 1 for row in epochs], [100 * row["val_top1"] for row in epochs],
                   "o-", color="C0", markersize=4)
-    learning.set(title="quickstart: ResNet-18-D, demo pictures", xlabel="epoch",
-                 ylabel="validation top-1, %", ylim=(0, 100))
+    learning.set_title("quickstart: ResNet-18-D on demo pictures", fontsize=10)
+    learning.set(xlabel="epoch", ylabel="validation top-1, %", ylim=(0, 102))
     learning.grid(alpha=0.3)
     _bars(reading, [(f"{name}, {cores} core{'s' * (cores > 1)}", row["images_per_second"])
                     for (engine, name) in (("mxnet", "ImageRecordIter"), ("opencv", "opencv"),
                                            ("native", "native"))
                     for cores in (1, 2) for row in [_pipeline(found)[engine, "A", cores]]],
-          "input pipeline, ImageNet pictures", "images/s")
+          "input pipeline on ImageNet pictures", "images/s")
     names = {"gluoncv-network": "GluonCV's loop\nand network", "gluoncv": "GluonCV's loop",
              "engine": "the engine", "bare": "bare updates"}
     speeds = {row["loop"]: row["samples_per_second"]
               for row in found["train_step"].parts[1]["rows"]}
     _bars(training, [(name, speeds[loop]) for loop, name in names.items()],
-          "training, cifar_resnet20_v1, CPU", "samples/s")
+          "training cifar_resnet20_v1, CPU", "samples/s")
     figure.savefig(picture, dpi=100, metadata={"Software": None})
 
 
 def _bars(axes: Any, bars: list[tuple[str, float]], title: str, unit: str) -> None:
     drawn = axes.barh([name for name, _ in bars], [value for _, value in bars], color="C0")
     axes.bar_label(drawn, [f"{value:.0f}" for _, value in bars], padding=3)
-    axes.set(title=title, xlabel=unit)
-    axes.margins(x=0.18)
+    axes.set_title(title, fontsize=10)
+    axes.set(xlabel=unit, xlim=(0, 1.2 * max(value for _, value in bars)))
     axes.invert_yaxis()
