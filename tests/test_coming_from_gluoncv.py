@@ -4,7 +4,6 @@ Run one by its name: python -m pytest tests/test_coming_from_gluoncv.py -k wraps
 """
 
 import pickle
-import time
 from pathlib import Path
 
 import gluoncv
@@ -14,8 +13,6 @@ import pytest
 from gluoncv.model_zoo import get_model
 from gluoncv.utils import LRScheduler, LRSequential
 from mxnet.gluon import Trainer
-from mxnet.gluon.data import DataLoader
-from mxnet.gluon.data.dataset import SimpleDataset
 
 from gluon_tricks.augment.color import gluoncv_jitter
 from gluon_tricks.data.order import EvalOrder
@@ -129,15 +126,29 @@ def test_loading_trainer_states_runs_code(tmp_path):
     assert not trace.exists()
 
 
-def test_workers_draw_the_same_random_numbers():
-    """NumPy's generator, which mixup and Gluon's augmenters use, is copied to each worker."""
-    def draw(_):
-        time.sleep(0.2)  # or one worker may take all four before the other is there
-        return np.random.random()
+def test_workers_draw_the_same_random_numbers(run_python):
+    """NumPy's generator, which mixup and Gluon's augmenters use, is copied to each worker.
 
-    dataset = SimpleDataset(list(range(4))).transform(draw)
-    drawn = [float(batch.asnumpy()[0]) for batch in DataLoader(dataset, 1, num_workers=2)]
-    assert len(set(drawn)) < len(drawn)
+    In a process of its own, which leaves at once: a worker that is forked beside the threads of
+    other tests may hang, and the loader waits for it for ever.
+    """
+    done = run_python("""
+        import os, time
+        import numpy as np
+        from mxnet.gluon.data import DataLoader, SimpleDataset
+
+        def draw(_):
+            time.sleep(0.2)  # or one worker may take all four before the other is there
+            return np.random.random()
+
+        dataset = SimpleDataset(list(range(4))).transform(draw)
+        drawn = [float(batch.asnumpy()[0]) for batch in DataLoader(dataset, 1, num_workers=2)]
+        print(len(drawn), len(set(drawn)), flush=True)
+        os._exit(0)
+        """, timeout=120)
+    assert done.returncode == 0, done.stderr
+    count, different = map(int, done.stdout.split())
+    assert count == 4 and different < count
 
 
 def test_half_precision_parameters_do_not_load(tmp_path):
