@@ -26,7 +26,8 @@ def test_a_run_leaves_its_folder_complete(settings, lines):
     assert (config["color_jitter"], config["pca_noise"], config["crop_area"]) == (0.4, 0.1,
                                                                                   [0.08, 1])
     assert config["derived"] == {"global_batch": 4, "lr": 0.01, "steps_per_epoch": 5,
-                                 "updates": 10}
+                                 "updates": 10, "warmup_updates": 5, "warmup_mode": "linear",
+                                 "warmup_lr": 0.0, "decay": "cosine"}
     assert cv2.imread(str(folder / "curves.png")).shape == (700, 1000, 3)
     assert {path.name for path in folder.iterdir()} == {
         "config.json", "log.jsonl", "train.log", "curves.png", "best.params", "last.params",
