@@ -33,7 +33,7 @@ EXTRAS = {
     "cpu": ["mxnet==1.9.1"],  # the framework, CPU build
     "gpu": [
         "mxnet-cu112==1.9.1",  # the framework, CUDA 11 build: Maxwell to Ampere, and Ada
-        # CUDA itself, 1.9 GB; gluon_tricks/cuda.py loads it, so that none need be installed
+        # CUDA itself, 1.9 GB; gluon_tricks/machine/cuda.py loads it, so that none need be installed
         # beside NVIDIA's driver. The last that have the sonames which that build looks for.
         "nvidia-cuda-runtime-cu11==11.8.89",  # memory, streams, launching kernels
         "nvidia-cuda-nvrtc-cu11==11.8.89",  # compiles fused operators at run time

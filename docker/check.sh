@@ -141,7 +141,7 @@ stops_and_saves() { # NAME FLAGS...
     ((code == 143)) && image -v "$runs:/runs" --user 4321:4321 python -c "
 import sys
 from pathlib import Path
-from gluon_tricks.engine.checkpoint import newest
+from gluon_tricks.runs.checkpoint import newest
 found, refused = newest(Path('/runs/$name'))
 print(found.path, refused)
 sys.exit(bool(refused))"

@@ -48,6 +48,6 @@ if _found:
     sys.excepthook = _print_in_one_line
     raise WrongEnvironment(_found)
 
-from gluon_tricks import cuda  # noqa: E402, after the check, for older Pythons cannot read it
+from gluon_tricks.machine import cuda  # noqa: E402, after the check, for older Pythons cannot read it
 
 cuda.install()

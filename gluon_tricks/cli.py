@@ -16,9 +16,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from gluon_tricks import cuda, launch
 from gluon_tricks.errors import InputError, RunFault, SaidElsewhere, Stopped
-from gluon_tricks.processor import use_all_cores
+from gluon_tricks.machine import cuda
+from gluon_tricks.machine.processor import use_all_cores
+from gluon_tricks.parallel import launch
 
 
 class Parser(argparse.ArgumentParser):

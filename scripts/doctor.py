@@ -70,7 +70,7 @@ def main(problem: str | None) -> int:
     if flags.num_gpus < 0:
         raise InputError(f"--num-gpus {flags.num_gpus}: give 0 or more")
     if flags.library_path:
-        from gluon_tricks import cuda
+        from gluon_tricks.machine import cuda
 
         print(cuda.library_path())
         return 0

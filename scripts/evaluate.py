@@ -12,11 +12,15 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from gluon_tricks import cli, config, launch, parallel
+from gluon_tricks import cli
+from gluon_tricks.config.flags import add_flags, explicit, from_flags
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.errors import InputError
+from gluon_tricks.parallel import launch
+from gluon_tricks.parallel.ranks import place, start_ranks
 
 if TYPE_CHECKING:
-    from gluon_tricks.engine.evaluations import Plan, Result
+    from gluon_tricks.inference.evaluations import Plan, Result
 
 FLAGS = ("num_classes", "use_se", "batch_norm", "use_gn", "use_sk", "use_avd", "data_dir",
          "rec_val", "rec_val_idx", "use_rec", "num_data_workers", "data_backend", "antialias",
@@ -28,13 +32,15 @@ HEADER = ("input size", "crop ratio", "crops", "top-1", "top-5", "loss", "ECE", 
 
 def main() -> int | None:
     flags = _parser().parse_args()
-    parallel.place(flags)
-    settings = config.from_flags(flags)
+    place(flags)
+    settings = from_flags(flags)
     _check(flags, settings)
     if settings.world_size > 1 and not launch.launched():
-        return parallel.start_ranks(settings.num_gpus, settings.num_cpu_ranks)
+        return start_ranks(settings.num_gpus, settings.num_cpu_ranks)
 
-    from gluon_tricks.engine.evaluations import evaluations  # late: MXNet takes seconds to import
+    from gluon_tricks.inference.evaluations import (
+        evaluations,  # late: MXNet takes seconds to import
+    )
 
     several = max(len(flags.sizes), len(flags.ratios)) > 1
     for number, result in enumerate(evaluations(_plan(flags))):  # none, but on the first rank
@@ -68,11 +74,11 @@ def _parser() -> cli.Parser:
                         "file it is printed")
     parser.add_argument("--predictions", type=cli.output(".csv"), metavar="FILE.csv",
                         help="key, label, predicted class and its probability of each picture")
-    config.add_flags(parser, only=FLAGS)
+    add_flags(parser, only=FLAGS)
     return parser
 
 
-def _check(flags: argparse.Namespace, settings: config.Settings) -> None:
+def _check(flags: argparse.Namespace, settings: Settings) -> None:
     """Raise InputError for flags that do not go together."""
     if flags.run and flags.params:
         raise InputError("--params has no meaning with --run, whose own are taken: leave one out")
@@ -101,16 +107,16 @@ def _check(flags: argparse.Namespace, settings: config.Settings) -> None:
 
 
 def _plan(flags: argparse.Namespace) -> "Plan":
-    from gluon_tricks.engine.evaluations import Plan
+    from gluon_tricks.inference.evaluations import Plan
 
-    return Plan(config.given(flags), flags.run, flags.params, flags.sizes, flags.ratios,
+    return Plan(explicit(flags), flags.run, flags.params, flags.sizes, flags.ratios,
                 flags.crops, confusion=bool(flags.confusion or flags.per_class),
                 predictions=bool(flags.predictions))
 
 
 def _show(result: "Result", flags: argparse.Namespace, several: bool) -> None:
     """Print a result, and write the files that were asked for."""
-    from gluon_tricks.engine import reports
+    from gluon_tricks.inference import reports
 
     scores, settings = result.scores, result.settings
     ratio = None if settings.crop == "pad" else settings.crop_ratio

@@ -5,7 +5,8 @@
 
 import argparse
 
-from gluon_tricks import cli, config
+from gluon_tricks import cli
+from gluon_tricks.config.flags import add_flags
 from gluon_tricks.errors import InputError
 
 FLAGS = ("num_classes", "use_se", "batch_norm", "use_gn", "use_sk", "use_avd", "input_size", "crop",
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--pictures", nargs="+", type=cli.path, default=(), metavar="PATH",
                         help="pictures and folders of such, of which 32 are taken, to check with; "
                         "default: a few are drawn")
-    config.add_flags(parser, only=FLAGS)
+    add_flags(parser, only=FLAGS)
     flags = parser.parse_args()
     given = {name: getattr(flags, name) for name in (*FLAGS, "model") if hasattr(flags, name)}
     if not (flags.run or flags.params or given.get("model")):
@@ -43,9 +44,9 @@ def main() -> None:
 
     import mxnet as mx  # late: it takes seconds to import
 
-    from gluon_tricks.engine import weights
-    from gluon_tricks.engine.export import export
-    from gluon_tricks.engine.trained import load
+    from gluon_tricks.classification import weights
+    from gluon_tricks.inference.export import export
+    from gluon_tricks.inference.trained import load
 
     source = flags.run or flags.params or weights.of_zoo(given["model"])
     trained = load(source, mx.cpu(), **given)

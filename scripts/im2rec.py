@@ -96,7 +96,7 @@ def say(prefix: Path, pictures: int, classes: int, other: int, damaged: list[str
 
 
 def transcode(flags: argparse.Namespace, progress) -> None:
-    from gluon_tricks.data.seekable import transcode_records  # late: it imports OpenCV
+    from gluon_tricks.prepare.seekable import transcode_records  # late: it imports OpenCV
 
     done = transcode_records(flags.source, flags.prefix, workers=flags.workers,
                              skip_damaged=flags.skip_damaged, progress=progress)
@@ -104,8 +104,8 @@ def transcode(flags: argparse.Namespace, progress) -> None:
 
 
 def pack(flags: argparse.Namespace, progress) -> None:
-    from gluon_tricks.data import pack  # late: it imports OpenCV
     from gluon_tricks.data.classes import read_classes
+    from gluon_tricks.prepare import pack  # late: it imports OpenCV
 
     classes = read_classes(flags.classes) if flags.classes else None
     seed = None if flags.no_shuffle else flags.seed or 0
@@ -124,7 +124,7 @@ def pack(flags: argparse.Namespace, progress) -> None:
 
 
 def verify(prefix: Path, workers: int, progress) -> int:
-    from gluon_tricks.data.verify import verify
+    from gluon_tricks.prepare.verify import verify
 
     report = verify(prefix, workers=workers, progress=progress)
     labels = "none" if report.labels is None else "{} to {}".format(*report.labels)
@@ -149,7 +149,7 @@ def main() -> int | None:
     if flags.verify:
         return verify(flags.prefix, flags.workers, progress)
     if flags.reindex:
-        from gluon_tricks.data.verify import reindex
+        from gluon_tricks.prepare.verify import reindex
 
         print(f"{flags.prefix}.idx: {reindex(flags.prefix)} records")
         return None

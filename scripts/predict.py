@@ -18,8 +18,8 @@ from gluon_tricks import cli
 from gluon_tricks.errors import InputError
 
 if TYPE_CHECKING:
-    from gluon_tricks.engine.predict import Prediction
-    from gluon_tricks.engine.trained import Trained
+    from gluon_tricks.inference.predict import Prediction
+    from gluon_tricks.inference.trained import Trained
 
 EXIT_CODES = """exit codes: 0 all pictures were read; 2 one or more could not be, which does not
 stop the others, none was there, or a flag is wrong; 1 any other fault; 130 Ctrl-C; 143 SIGTERM"""
@@ -91,7 +91,7 @@ def main() -> int:
     check(flags)
 
     from gluon_tricks.data.backends import cores  # late: MXNet takes seconds to import
-    from gluon_tricks.engine import predict
+    from gluon_tricks.inference import predict
 
     given = {name: getattr(flags, name) for name in (
         "model", "input_size", "crop_ratio", "num_data_workers", "batch_size", "num_gpus")

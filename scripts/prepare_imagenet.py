@@ -66,8 +66,8 @@ def check(flags: argparse.Namespace) -> None:
 def prepare(flags: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from gluon_tricks.data import imagenet  # late: it imports OpenCV
-    from gluon_tricks.data.pack import Encoding
+    from gluon_tricks.prepare import imagenet  # late: it imports OpenCV
+    from gluon_tricks.prepare.pack import Encoding
 
     encoding = Encoding(pass_through=flags.resize is None and flags.quality is None,
                         resize=flags.resize, quality=flags.quality or 95, seekable=flags.seekable)

@@ -3,7 +3,8 @@
     python scripts/preview_augment.py --rec-train train.rec --out grid.png
 """
 
-from gluon_tricks import cli, config
+from gluon_tricks import cli
+from gluon_tricks.config.flags import add_flags, from_flags
 from gluon_tricks.errors import InputError
 
 FLAGS = ("data_dir", "rec_train", "rec_train_idx", "use_rec", "data_backend",
@@ -18,16 +19,18 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8, help="records, a row each (default: 8)")
     parser.add_argument("--epochs", type=int, default=6, help="epochs shown of each (default: 6); "
                         "before them stands what validation makes of it")
-    config.add_flags(parser, only=FLAGS)
+    add_flags(parser, only=FLAGS)
     parser.add_argument("--rec", dest="rec_train", help="the same as --rec-train")
     flags = parser.parse_args()
     if flags.samples < 1 or flags.epochs < 1:
         raise InputError("--samples and --epochs must be at least 1")
-    settings = config.from_flags(flags)
+    settings = from_flags(flags)
     if settings.data_backend == "mxnet":
         raise InputError("--data-backend mxnet makes other samples each time: take another")
 
-    from gluon_tricks.engine.preview import write_preview  # late: MXNet takes seconds to import
+    from gluon_tricks.classification.preview import (
+        write_preview,  # late: MXNet takes seconds to import
+    )
 
     backend = write_preview(flags.out, settings, samples=flags.samples, epochs=flags.epochs)
     print(f"{flags.out}: {flags.samples} records by rows; validation, then {flags.epochs} epochs, "

@@ -6,22 +6,25 @@
 import dataclasses
 import json
 
-from gluon_tricks import cli, config
+from gluon_tricks import cli
+from gluon_tricks.config.flags import add_flags, from_flags
 
 
 def main() -> None:
     parser = cli.Parser(description=__doc__.splitlines()[0])
-    config.add_flags(parser, only=("model", "num_classes", "input_size", "use_se", "batch_norm",
+    add_flags(parser, only=("model", "num_classes", "input_size", "use_se", "batch_norm",
                                    "use_gn"))
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     flags = parser.parse_args()
-    settings = config.from_flags(flags).settled_without_data()
+    settings = from_flags(flags).settled_without_data()
 
-    from gluon_tricks.engine import build  # late: MXNet takes seconds to import
+    from gluon_tricks.classification.network import (
+        build_network,  # late: MXNet takes seconds to import
+    )
     from gluon_tricks.models.profile import profile
 
     size = settings.input_size
-    result = profile(build.network(settings), (3, size, size))
+    result = profile(build_network(settings), (3, size, size))
     if flags.json:
         print(json.dumps({"model": settings.model, "input_size": size,
                           "parameters": result.parameters, "multiply_adds": result.multiply_adds,

@@ -63,7 +63,7 @@ step() { # MESSAGE: what is done now, in bold on a terminal
 }
 
 step "1. Pictures: $pictures"
-[[ -d $pictures ]] || "$python" -m gluon_tricks.data.demo "$pictures"
+[[ -d $pictures ]] || "$python" -m gluon_tricks.prepare.demo "$pictures"
 
 step "2. RecordIO: $dir/train.rec, $dir/val.rec"
 for part in train val; do

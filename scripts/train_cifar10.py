@@ -11,15 +11,20 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from gluon_tricks import cli, config, parallel, presets, training
+from gluon_tricks import cli
+from gluon_tricks.config import presets
+from gluon_tricks.config.flags import from_flags
+from gluon_tricks.config.settings import Settings
+from gluon_tricks.engine import command
 from gluon_tricks.errors import InputError
+from gluon_tricks.parallel.ranks import place
 
 TRAIN, CLASSES = 50_000, 10  # what is assumed where no data is read
 
 
 def build_parser() -> cli.Parser:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    training.add_flags(parser, presets.CIFAR10)
+    command.add_flags(parser, presets.CIFAR10)
     own = parser.add_argument_group("GluonCV's other names")
     for flag, setting, kind in (("--drop-rate", "dropout", float),
                                 ("--save-period", "save_frequency", int),
@@ -42,21 +47,21 @@ def copy_to(folder: Path, flag: str) -> Path:
     return folder
 
 
-def provide(settings: config.Settings) -> None:
+def provide(settings: Settings) -> None:
     """Unpack the data set's binary files where the settings name no other form of it."""
     folder = settings.picture_folder("train")
     if folder is not None and not folder.is_dir():
-        from gluon_tricks.data.cifar import cifar10_records  # late: it imports OpenCV
+        from gluon_tricks.prepare.cifar import cifar10_records  # late: it imports OpenCV
 
         cifar10_records(settings.data_dir)
 
 
 def main() -> int | None:
     flags = build_parser().parse_args()
-    parallel.place(flags)
-    settings = config.from_flags(flags, presets.CIFAR10)
+    place(flags)
+    settings = from_flags(flags, presets.CIFAR10)
     copies = []
-    if training.reads_data(flags):
+    if command.reads_data(flags):
         name = settings.model + "_mixup" * settings.mixup
         if flags.save_plot_dir:
             copies.append(("curves.png", copy_to(flags.save_plot_dir, "--save-plot-dir")
@@ -69,7 +74,7 @@ def main() -> int | None:
         settings = dataclasses.replace(
             settings, num_classes=settings.num_classes or CLASSES,
             num_training_samples=settings.num_training_samples or TRAIN)
-    done = training.carry_out(flags, settings)
+    done = command.carry_out(flags, settings)
     if isinstance(done, int) or done is None:
         return done
     for source, to in copies:

@@ -8,8 +8,15 @@ or --num-cpu-ranks N start the ranks on this machine without horovodrun.
 
 import argparse
 
-from gluon_tricks import cli, config, launch, parallel, presets, processor, training
+from gluon_tricks import cli
+from gluon_tricks.config import presets
+from gluon_tricks.config.flags import from_flags
+from gluon_tricks.config.settings import Settings
+from gluon_tricks.engine import command
 from gluon_tricks.errors import InputError
+from gluon_tricks.machine import processor
+from gluon_tricks.parallel import launch
+from gluon_tricks.parallel.ranks import place
 
 # What its schedule settles: a cosine, of --lr times the number of devices.
 SETTLED = ("lr_mode", "lr_decay", "lr_decay_epoch", "lr_decay_period", "linear_scaling",
@@ -18,7 +25,7 @@ SETTLED = ("lr_mode", "lr_decay", "lr_decay_epoch", "lr_decay_period", "linear_s
 
 def build_parser() -> cli.Parser:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    training.add_flags(parser, presets.HOROVOD, without=SETTLED)
+    command.add_flags(parser, presets.HOROVOD, without=SETTLED)
     own = parser.add_argument_group("GluonCV's other names")
     own.add_argument("--data-nthreads", type=cli.positive, default=8, help="threads that decode, "
                      "of each device (default: 8)")
@@ -27,7 +34,7 @@ def build_parser() -> cli.Parser:
     return parser
 
 
-def translate(flags: argparse.Namespace) -> config.Settings:
+def translate(flags: argparse.Namespace) -> Settings:
     """The settings that its flags stand for. Raises InputError."""
     given = vars(flags)
     if flags.no_cuda and given.get("num_gpus"):
@@ -36,7 +43,7 @@ def translate(flags: argparse.Namespace) -> config.Settings:
         on_cpus = flags.no_cuda or "num_gpus" in given  # which is 0
         kind = "num_cpu_ranks" if on_cpus else "num_gpus"
         given[kind] = launch.launched_size() or int(not on_cpus)
-    parallel.place(flags)
+    place(flags)
     devices = max(1, given.get("num_gpus", 0), given.get("num_cpu_ranks", 0))
     here = processor.local_ranks() if launch.launched() else devices
     given["num_data_workers"] = flags.data_nthreads * here
@@ -45,12 +52,12 @@ def translate(flags: argparse.Namespace) -> config.Settings:
         given["auto_augment"] = "imagenet"
     if given.get("teacher"):
         given.setdefault("hard_weight", 0.5)
-    return config.from_flags(flags, presets.HOROVOD)
+    return from_flags(flags, presets.HOROVOD)
 
 
 def main() -> int | None:
     flags = build_parser().parse_args()
-    done = training.carry_out(flags, translate(flags))
+    done = command.carry_out(flags, translate(flags))
     return done if isinstance(done, int) else None
 
 

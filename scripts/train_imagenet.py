@@ -3,15 +3,18 @@
     python scripts/train_imagenet.py --model resnet50_v1d --rec-train train.rec --rec-val val.rec
 """
 
-from gluon_tricks import cli, config, parallel, training
+from gluon_tricks import cli
+from gluon_tricks.config.flags import from_flags
+from gluon_tricks.engine import command
+from gluon_tricks.parallel.ranks import place
 
 
 def main() -> int | None:
     parser = cli.Parser(description=__doc__.splitlines()[0])
-    training.add_flags(parser)
+    command.add_flags(parser)
     flags = parser.parse_args()
-    parallel.place(flags)
-    done = training.carry_out(flags, config.from_flags(flags))
+    place(flags)
+    done = command.carry_out(flags, from_flags(flags))
     return done if isinstance(done, int) else None
 
 

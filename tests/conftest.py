@@ -48,7 +48,7 @@ def in_ranks():
 
     def run(size: int, program: str, *arguments, timeout: float = 300):
         command = [sys.executable, "-W", "ignore", str(SUPPORT / program), *map(str, arguments)]
-        code = ("import json, sys; from gluon_tricks.launch import launch; "
+        code = ("import json, sys; from gluon_tricks.parallel.launch import launch; "
                 "sys.exit(launch(int(sys.argv[1]), pin=True, command=json.loads(sys.argv[2])))")
         return subprocess.run([sys.executable, "-c", code, str(size), json.dumps(command)],
                               capture_output=True, text=True, timeout=timeout,

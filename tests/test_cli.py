@@ -83,7 +83,8 @@ def test_signals_unwind_and_end_in_one_line(number, code, name):
 def test_a_signal_before_there_are_ranks(number, code, said):
     process = python(f"""
         import os, signal
-        from gluon_tricks import cli, launch
+        from gluon_tricks import cli
+        from gluon_tricks.parallel import launch
         launch.require_horovod = lambda: os.kill(os.getpid(), signal.{number})
         cli.run(lambda: launch.launch(2, pin=False, command=['false']))
     """)

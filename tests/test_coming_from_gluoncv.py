@@ -15,9 +15,9 @@ from gluoncv.utils import LRScheduler, LRSequential
 from mxnet.gluon import Trainer
 
 from gluon_tricks.augment.color import gluoncv_jitter
+from gluon_tricks.classification import gluoncv_states
 from gluon_tricks.data.order import EvalOrder
 from gluon_tricks.data.record import RecordSet
-from gluon_tricks.engine import gluoncv_states
 from gluon_tricks.errors import InputError
 from gluon_tricks.models import zoo
 from gluon_tricks.optim.schedule import lr_at

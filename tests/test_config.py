@@ -11,7 +11,8 @@ from command_line import parse
 
 import gluon_tricks
 from gluon_tricks.cli import Parser
-from gluon_tricks.config import Settings, add_flags
+from gluon_tricks.config.flags import add_flags
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.errors import InputError
 from gluon_tricks.optim.gluoncv_schedule import gluoncv_lr_at
 from gluon_tricks.optim.schedule import lr_at

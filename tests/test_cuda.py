@@ -9,7 +9,7 @@ import fake_cuda
 import pytest
 from processes import ROOT
 
-from gluon_tricks import cuda
+from gluon_tricks.machine import cuda
 
 # What stands in for MXNet's CUDA build: as that, it finds libraries by their names alone.
 MXNET = """

@@ -7,8 +7,8 @@ import fake_cuda
 import pytest
 from processes import ROOT, python
 
-from gluon_tricks import gpus
 from gluon_tricks.errors import InputError
+from gluon_tricks.machine import gpus
 
 H100, A10 = ("NVIDIA H100 80GB HBM3", 9, 0), ("NVIDIA A10", 8, 6)
 

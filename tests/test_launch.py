@@ -16,13 +16,15 @@ from types import SimpleNamespace
 import pytest
 from processes import ROOT, alive, gone, python, wait_for
 
-from gluon_tricks import launch, processor
-from gluon_tricks.launch import Tail
+from gluon_tricks.machine import processor
+from gluon_tricks.parallel import launch
+from gluon_tricks.parallel.launch import Tail
 
 RANK = "import json, os, signal, sys, time\nrank = int(os.environ['HOROVOD_RANK'])\n"
 SCRIPT = """
     import sys
-    from gluon_tricks import cli, launch
+    from gluon_tricks import cli
+    from gluon_tricks.parallel import launch
     command = [sys.executable, '-c', {rank!r}]
     cli.run(lambda: launch.launch({ranks}, pin={pin}, command=command, grace={grace}))
 """
@@ -307,7 +309,8 @@ def test_ranks_share_the_cores(start, tmp_path, pin, env):
 def test_without_a_command_the_script_starts_again(horovod, tmp_path):
     (tmp_path / "script.py").write_text(textwrap.dedent("""
         import os, sys
-        from gluon_tricks import cli, launch
+        from gluon_tricks import cli
+        from gluon_tricks.parallel import launch
         def main():
             if not launch.launched():
                 return launch.launch(2, pin=False)
@@ -346,7 +349,8 @@ def test_horovod_is_missing_or_was_built_without_what_it_takes(tmp_path, built, 
         extension.write_bytes(built)
     process = python(f"""
         import sys
-        from gluon_tricks import cli, launch
+        from gluon_tricks import cli
+        from gluon_tricks.parallel import launch
         if {built is None}:
             sys.modules['horovod'] = None
         cli.run(lambda: launch.launch(2, pin=False, command=['true']))

@@ -8,8 +8,8 @@ from collections import Counter
 import mxnet as mx
 import pytest
 
-from gluon_tricks import parallel
 from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.parallel.ranks import Horovod, another_left, join, left_alone, place, start_ranks
 
 ELSEWHERE = ["SaidElsewhere", "2"]
 MEND = ": start all ranks with the same flags, on the same data, with the same versions"
@@ -66,7 +66,7 @@ def test_sums_that_are_waited_for_take_no_name_of_one_under_way():
             names.append(name)
             return array
 
-    ranks, names, polls = object.__new__(parallel.Horovod), [], []
+    ranks, names, polls = object.__new__(Horovod), [], []
     ranks._hvd, ranks._sums = Hvd(), Counter()
     for waited in (0, 1, 2, 3, 3, 0, 1, 1, 1):
         ranks.sum_later([1.0, 2.0])
@@ -133,7 +133,7 @@ def test_what_all_know_is_said_once(said):
 def alone(monkeypatch):
     """A process alone, where Horovod cannot be imported."""
     monkeypatch.setitem(sys.modules, "horovod", None)
-    with parallel.join(1) as ranks:
+    with join(1) as ranks:
         yield ranks
 
 
@@ -183,7 +183,7 @@ def test_no_module_imports_horovod(run_python):
 def test_several_ranks_without_horovod_are_told_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "horovod", None)
     with pytest.raises(InputError, match=r"several ranks need Horovod .*pip install"):
-        parallel.join(2)
+        join(2)
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ MPICH = {"PMI_RANK": "3", "PMI_SIZE": "8"}
 def test_started_ranks_are_counted_where_no_flag_does(started, variables, gpus, given, taken):
     started(variables, gpus)
     flags = argparse.Namespace(num_gpus=given[0], num_cpu_ranks=given[1])
-    parallel.place(flags)
+    place(flags)
     assert (flags.num_gpus, flags.num_cpu_ranks) == taken
 
 
@@ -223,7 +223,7 @@ def test_started_ranks_are_counted_where_no_flag_does(started, variables, gpus, 
 def test_another_number_of_started_ranks_is_refused(started, variables, given, said):
     started(variables)
     with pytest.raises(InputError, match=f"^{said}"):
-        parallel.place(argparse.Namespace(num_gpus=given[0], num_cpu_ranks=given[1]))
+        place(argparse.Namespace(num_gpus=given[0], num_cpu_ranks=given[1]))
 
 
 def test_local_ranks_need_a_gpu_each(started):
@@ -231,7 +231,7 @@ def test_local_ranks_need_a_gpu_each(started):
                         (4, "--num-gpus 8: MXNet sees 4 here; take --num-gpus 4")):
         started({}, found)
         with pytest.raises(InputError, match=f"^{said}"):
-            parallel.start_ranks(8, 0)
+            start_ranks(8, 0)
 
 
 @pytest.mark.parametrize(("said", "shown"), [
@@ -239,7 +239,7 @@ def test_local_ranks_need_a_gpu_each(started):
     ("Traceback\n[pair.cc:589] Read error [127.0.0.1]:24785: Connection reset by peer",
      " ([pair.cc:589] Read error [127.0.0.1]:24785: Connection reset by peer)")])
 def test_a_lost_peer_is_told_from_other_faults(said, shown):
-    assert parallel.another_left(RuntimeError(said))
-    assert not parallel.another_left(RuntimeError("Check failed: shapes differ"))
-    assert parallel.left_alone(RuntimeError(said)) == (
+    assert another_left(RuntimeError(said))
+    assert not another_left(RuntimeError("Check failed: shapes differ"))
+    assert left_alone(RuntimeError(said)) == (
         "another rank has left, and this one cannot go on" + shown)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gluon_tricks import processor
+from gluon_tricks.machine import processor
 
 
 def topology(folder, siblings):

@@ -11,11 +11,13 @@ from gluoncv import model_zoo
 from gluoncv.nn.dropblock import DropBlock
 from mxnet import autograd
 
-from gluon_tricks.config import Settings
+from gluon_tricks.classification.loaders import eval_loader
+from gluon_tricks.classification.network import build_network, initialize
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.record import RecordSet
-from gluon_tricks.engine import build
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
+from gluon_tricks.models.graph import hybridize, is_random
 from gluon_tricks.optim.schedule import lr_at
 
 
@@ -25,7 +27,7 @@ def test_a_published_command_is_taken_and_its_network_built(name):
     command = published.IMAGENET[name]
     settings = parse(command).settled_without_data()
     assert f"--model {settings.model}" in command
-    network = build.network(settings)
+    network = build_network(settings)
     assert (settings.num_classes, settings.num_training_samples) == (1000, 1_281_167)
     network.infer_shape(mx.nd.zeros((1, 3, settings.input_size, settings.input_size),
                                     dtype=settings.dtype))
@@ -43,7 +45,7 @@ def test_a_published_command_is_taken_and_its_network_built(name):
     ("hrnet_w64_c", 224), ("dla34", 224), ("senet_154", 224), ("cifar_wideresnet16_10", 32),
     ("resnet18_v1b_0.89", 224)])
 def test_other_families_are_built(name, size):
-    build.network(Settings(model=name, input_size=size).settled_without_data())
+    build_network(Settings(model=name, input_size=size).settled_without_data())
 
 
 @pytest.mark.parametrize(("name", "batch", "steps", "lrs"), [
@@ -65,9 +67,9 @@ def test_batch_and_learning_rate_are_those_of_the_command(name, batch, steps, lr
 
 def test_resnest_is_compiled_and_its_dropblock_knows_the_size_of_the_pictures():
     settings = parse("--model resnest26 --input-size 256").settled_without_data()
-    network = build.network(settings)
-    build.hybridize(network, settings)
-    assert network._active and build.is_random(network)
+    network = build_network(settings)
+    hybridize(network, settings)
+    assert network._active and is_random(network)
     blocks = []
     network.apply(blocks.append)
     assert {block.h for block in blocks if isinstance(block, DropBlock)} == {32, 16, 8}
@@ -76,7 +78,7 @@ def test_resnest_is_compiled_and_its_dropblock_knows_the_size_of_the_pictures():
 def test_group_norm_is_built_in_the_types_of_fp16():
     """As BatchNorm: gamma and beta in FP32, the rest and the output in FP16."""
     settings = Settings(model="resnet50_v1b", use_gn=True, dtype="float16", num_gpus=1)
-    graph = build.network(settings.settled_without_data())(mx.sym.var("data"))
+    graph = build_network(settings.settled_without_data())(mx.sym.var("data"))
     types, outputs, _ = graph.infer_type(data=np.float16)
     assert outputs == [np.float16]
     assert all(found == (np.float32 if name.endswith(("gamma", "beta")) else np.float16)
@@ -86,7 +88,7 @@ def test_group_norm_is_built_in_the_types_of_fp16():
 @pytest.mark.parametrize("model", ["resnet18_v2", "inceptionv3"])
 def test_group_norm_is_refused_where_channels_have_no_groups(model):
     with pytest.raises(InputError, match=r"\(--use-gn\)"):
-        build.network(Settings(model=model, use_gn=True, input_size=299).settled_without_data())
+        build_network(Settings(model=model, use_gn=True, input_size=299).settled_without_data())
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def loss_by_gluoncv(network, result, settings):
     network.load_parameters(str(result.folder / "last.params"))
     losses = []
     with RecordSet(*settings.rec_paths("val")) as records, \
-            build.eval_loader(settings, records) as loader:
+            eval_loader(settings, records) as loader:
         for batch in loader.epoch():
             logits = network(mx.nd.array(batch.images)).asnumpy().astype(np.float64)
             logits -= logits.max(axis=1, keepdims=True)
@@ -143,8 +145,8 @@ def test_a_published_command_trains_with_all_tricks(run, teacher, name, size, mo
     assert "updates 2" in " ".join(log.split())
     with_gn = "_gn" if settings.use_gn else ""
     theirs = model_zoo.get_model(settings.model + with_gn, classes=3)
-    start = build.network(settings)
-    build.initialize(start, settings, mx.cpu())
+    start = build_network(settings)
+    initialize(start, settings, mx.cpu())
     assert loss_by_gluoncv(theirs, result, settings) == pytest.approx(result.last.loss, rel=1e-4)
     before, after = (network._collect_params_with_prefix() for network in (start, theirs))
     moved = [np.abs(before[key].data().asnumpy() - after[key].data().asnumpy()).max()

@@ -15,8 +15,8 @@ from gluon_tricks.augment.crop import ASPECT
 from gluon_tricks.data import native
 from gluon_tricks.data.decode import decode
 from gluon_tricks.data.folder import FolderSet
-from gluon_tricks.data.recipes import EvalTransform, TrainDraws, TrainTransform, Transform
 from gluon_tricks.data.sets import PictureSet
+from gluon_tricks.data.transforms import EvalTransform, TrainDraws, TrainTransform, Transform
 from gluon_tricks.errors import InputError
 
 

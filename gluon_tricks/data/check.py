@@ -2,13 +2,14 @@
 
 import contextlib
 import hashlib
+from typing import NamedTuple
 
+from gluon_tricks.data.check import Damage
 from gluon_tricks.data.decode import check_size, check_whole, decode, webp_length
 from gluon_tricks.data.folder import FolderSet
 from gluon_tricks.data.header import Header, ShortHeader, read_header
 from gluon_tricks.data.sets import PictureSet
 from gluon_tricks.data.threads import ordered_map
-from gluon_tricks.data.verify import Damage
 from gluon_tricks.errors import RunFault
 
 _FIRST, _LAST = 4096, 64  # bytes that are read of a picture's start and end
@@ -82,3 +83,12 @@ def _ends_well(header: Header, head: bytes, size: int, tail: bytes) -> bool:
     if header.kind == "WebP":
         return webp_length(head) <= size
     return header.kind == "PNG" and b"IEND" in tail
+
+
+
+class Damage(NamedTuple):
+    """A record that cannot be used."""
+
+    key: int | str  # of a picture in a folder, its path there
+    offset: int
+    reason: str

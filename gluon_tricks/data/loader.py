@@ -12,10 +12,12 @@ import numpy as np
 
 from gluon_tricks.augment.rng import SampleRng
 from gluon_tricks.data import backends
+from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder, TrainOrder
-from gluon_tricks.data.recipes import Transform
 from gluon_tricks.data.sets import PictureSet
+from gluon_tricks.data.transforms import Transform
 from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.optim import adabound, lars  # noqa: F401, they register themselves
 
 _ROWS = {"native": 8, "opencv": 1}  # a task; native ones are so short that starting them counts
 
@@ -211,3 +213,20 @@ class RecordLoader(mx.io.DataIter):
 def _spans(count: int, length: int) -> Iterator[tuple[int, int]]:
     """[begin, end) of the parts of `count` things, `length` each but the last."""
     return ((begin, min(begin + length, count)) for begin in range(0, count, length))
+
+
+
+def skipped_line(loader: Loader) -> str:
+    """One line that names damaged records a loader has left out so far, 20 at most; "" for none."""
+    if not loader.skipped:
+        return ""
+    keys = sorted(loader.records.keys[index] for index in loader.skipped)
+    shown = ", ".join(map(str, keys[:20])) + (", ..." if len(keys) > 20 else "")
+    left_out = "1 damaged record is" if len(keys) == 1 else f"{len(keys)} damaged records are"
+    return f"{loader.records.path}: {left_out} left out, by key: {shown}"
+
+
+def nothing_left(loader: Loader) -> InputError:
+    """What to raise where a pass had no record that could be decoded."""
+    return InputError(f"{loader.records.path}: no record can be decoded; of a .rec, "
+                      "scripts/im2rec.py --verify says what is wrong with each")

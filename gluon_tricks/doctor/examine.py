@@ -3,10 +3,10 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from gluon_tricks import cuda
 from gluon_tricks.doctor import gpus, machine, packages, self_test
 from gluon_tricks.doctor.child import Answer, Child
 from gluon_tricks.doctor.finding import FAULT, WARNING, Finding
+from gluon_tricks.machine import cuda
 
 _ALWAYS = ("numpy", "opencv", "native", "driver")  # what is asked with any Python and NumPy
 

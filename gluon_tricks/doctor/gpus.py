@@ -3,10 +3,11 @@
 import os
 from importlib import metadata
 
-from gluon_tricks import cli, cuda, gpus
+from gluon_tricks import cli
 from gluon_tricks.doctor.child import Answer
 from gluon_tricks.doctor.finding import FAULT, OK, WARNING, Finding
 from gluon_tricks.doctor.packages import installed
+from gluon_tricks.machine import cuda, gpus
 
 GROUP = "GPUs"
 

@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from gluon_tricks import processor
 from gluon_tricks.doctor.finding import FAULT, OK, WARNING, Finding
+from gluon_tricks.machine import processor
 
 GROUP = "machine"
 GIB = 2**30

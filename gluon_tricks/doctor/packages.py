@@ -5,9 +5,9 @@ import re
 import sys
 from importlib import metadata
 
-from gluon_tricks import cuda
 from gluon_tricks.doctor.child import Answer
 from gluon_tricks.doctor.finding import FAULT, OK, WARNING, Finding
+from gluon_tricks.machine import cuda
 
 GROUP = "packages"
 BUILDS = ("mxnet", cuda.BUILD)

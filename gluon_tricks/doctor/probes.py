@@ -19,8 +19,8 @@ def mxnet(report: Report, num_gpus: int) -> None:
     """Its build, the GPUs it sees, and why not so many, as a run would say it."""
     import mxnet as mx
 
-    from gluon_tricks import parallel
     from gluon_tricks.errors import InputError
+    from gluon_tricks.parallel.ranks import check_gpus
 
     features = {feature.name: bool(feature.enabled)
                 for feature in mx.runtime.Features().values()}
@@ -28,7 +28,7 @@ def mxnet(report: Report, num_gpus: int) -> None:
     refusal = None
     if num_gpus:
         try:
-            parallel.check_gpus(num_gpus, num_gpus)
+            check_gpus(num_gpus, num_gpus)
         except InputError as error:
             refusal = str(error)
     report({"gpus": mx.context.num_gpus(), "refusal": refusal})
@@ -60,7 +60,7 @@ def horovod(report: Report) -> None:
     """What launching needs, then how it was built, then whether Gloo finds this machine."""
     import socket
 
-    from gluon_tricks.launch import require_horovod
+    from gluon_tricks.parallel.launch import require_horovod
 
     require_horovod()
     import horovod.mxnet as hvd
@@ -75,7 +75,7 @@ def horovod(report: Report) -> None:
 
 def cuda(report: Report) -> None:
     """The file that each library comes from, once those of pip's wheels are loaded."""
-    from gluon_tricks import cuda as libraries
+    from gluon_tricks.machine import cuda as libraries
 
     wheels = libraries.wheels()
     libraries.preload()
@@ -104,7 +104,7 @@ def _file_of(library: ctypes.CDLL) -> str:
 
 def driver(report: Report) -> None:
     """NVIDIA's driver, and the GPUs that it sees."""
-    from gluon_tricks import gpus
+    from gluon_tricks.machine import gpus
 
     library = gpus.load_driver()
     version = None

@@ -57,7 +57,7 @@ def skipped(why: str, level: str = OK) -> list[Finding]:
 
 def run(report: Report, aside: str, num_gpus: int) -> None:
     """What the child does. Raises SelfTestError where something is not as it must be."""
-    from gluon_tricks.config import Settings
+    from gluon_tricks.config.settings import Settings
     from gluon_tricks.engine import benchmark
 
     report({"loaded": True})
@@ -83,11 +83,12 @@ def _decode(folder: Path) -> str:
     import mxnet as mx
     import numpy as np
 
-    from gluon_tricks.data import demo, native
+    from gluon_tricks.data import native
     from gluon_tricks.data.folder import FolderSet
     from gluon_tricks.data.loader import RecordLoader
     from gluon_tricks.data.order import EvalOrder
-    from gluon_tricks.data.recipes import EvalTransform
+    from gluon_tricks.data.transforms import EvalTransform
+    from gluon_tricks.prepare import demo
 
     drawn = demo.draw_picture(0, np.random.default_rng(0))
     (folder / "a").mkdir(parents=True)
@@ -129,7 +130,7 @@ def _train(run: "Run", train: Callable[[], object]) -> str:
     import mxnet as mx
 
     from gluon_tricks.engine.benchmark import synthetic_batch
-    from gluon_tricks.engine.parameters import arrays_of
+    from gluon_tricks.models.parameters import arrays_of
 
     batch = synthetic_batch(run.settings)
     images = mx.nd.array(batch.images, ctx=run.device)
@@ -169,8 +170,8 @@ def judge_update(before: tuple[float, dict[str, "np.ndarray"]],
 
 def _checkpoint(run: "Run") -> str:
     """Save the run, and read what was saved back."""
-    from gluon_tricks.engine import checkpoint
-    from gluon_tricks.engine.parameters import arrays_of
+    from gluon_tricks.models.parameters import arrays_of
+    from gluon_tricks.runs import checkpoint
 
     run.saver.save(run)
     found, refused = checkpoint.newest(run.log.folder)

@@ -11,16 +11,18 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
-from gluon_tricks.config import Settings
+from gluon_tricks.classification.loaders import damaged_records, open_records, train_loader
+from gluon_tricks.classification.network import build_network, build_teacher, initialize
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.loader import Batch
-from gluon_tricks.engine import build
-from gluon_tricks.engine.agreement import agreed
-from gluon_tricks.engine.metrics import Sums
-from gluon_tricks.engine.resume import Start
 from gluon_tricks.engine.start import assemble
 from gluon_tricks.engine.stopping import StopRequest
 from gluon_tricks.engine.train import train_epoch
-from gluon_tricks.parallel import join
+from gluon_tricks.parallel.device import find_device
+from gluon_tricks.parallel.ranks import join
+from gluon_tricks.runs.agreement import agreed
+from gluon_tricks.runs.resume import Start
+from gluon_tricks.runs.scores import Sums
 
 WARM_UP = 2  # updates, or batches, before the clock starts: MXNet compiles in the first ones
 
@@ -61,9 +63,9 @@ class SyntheticRun:
             resume=None, resume_params=None, resume_states=None, resume_epoch=0,
             checkpoint_steps=0, tensorboard=False, warmup_epochs=0, warmup_updates=0,
             warmup_lr=0.0, warmup_mode="linear").settled_without_data()
-        device = build.device(settings, ranks.local_rank)
-        networks = build.network(settings), build.teacher(settings, device)
-        build.initialize(networks[0], settings, device)
+        device = find_device(settings, ranks.local_rank)
+        networks = build_network(settings), build_teacher(settings, device)
+        initialize(networks[0], settings, device)
         self._loader = SyntheticLoader(settings)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.run, _ = assemble(settings, device, networks, (self._loader, self._loader),
@@ -96,10 +98,10 @@ def input_speed(settings: Settings, batches: int) -> tuple[float, str]:
 
     Passes follow one another until `batches` are made.
     """
-    with build.records(settings, "train") as records:
+    with open_records(settings, "train") as records:
         settings = settings.settled(len(records), records.class_count())
-        with build.train_loader(settings, records,
-                                build.damaged_records(settings, records)) as loader:
+        with train_loader(settings, records,
+                                damaged_records(settings, records)) as loader:
             made = (batch for epoch in itertools.count() for batch in loader.epoch(epoch))
             for batch in itertools.islice(made, WARM_UP):
                 del batch  # its memory is for the next one

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
-from gluon_tricks.config import Settings
-from gluon_tricks.engine import build
-from gluon_tricks.engine.freezing import frozen_names
-from gluon_tricks.engine.parameters import arrays_of, is_statistic, set_arrays
-from gluon_tricks.engine.progress import Progress
-from gluon_tricks.engine.runlog import RunLog
+from gluon_tricks.classification.loaders import Loader
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.saving import Saver
 from gluon_tricks.engine.stopping import StopRequest
+from gluon_tricks.models.freezing import frozen_names
+from gluon_tricks.models.parameters import arrays_of, is_statistic, set_arrays
 from gluon_tricks.optim.ema import WeightAverage
 from gluon_tricks.optim.gluoncv_schedule import gluoncv_lr_at
 from gluon_tricks.optim.schedule import lr_at
 from gluon_tricks.optim.update import Update
-from gluon_tricks.parallel import Ranks
+from gluon_tricks.parallel.ranks import Ranks
+from gluon_tricks.runs.progress import Progress
+from gluon_tricks.runs.runlog import RunLog
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Run:
     loss: HybridBlock
     update: Update
     average: WeightAverage | None
-    train_data: build.Loader
-    val_data: build.Loader
+    train_data: Loader
+    val_data: Loader
     log: RunLog
     progress: Progress
     stop: StopRequest

@@ -5,18 +5,20 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mxnet as mx
 
-import gluon_tricks
-from gluon_tricks.engine import checkpoint
-from gluon_tricks.engine.metrics import Sums, Tally
-from gluon_tricks.engine.parameters import arrays_of, save_arrays
-from gluon_tricks.engine.progress import is_due
+from gluon_tricks.classification.metrics import Tally
 from gluon_tricks.errors import RunFault, Stopped
+from gluon_tricks.models.parameters import arrays_of
+from gluon_tricks.models.params_file import save_arrays
 from gluon_tricks.optim.precision import all_finite
-from gluon_tricks.parallel import left_alone
+from gluon_tricks.parallel.ranks import left_alone
+from gluon_tricks.runs import checkpoint
+from gluon_tricks.runs.checkpoint import versions
+from gluon_tricks.runs.progress import is_due
+from gluon_tricks.runs.scores import Sums
 
 if TYPE_CHECKING:
     from gluon_tricks.engine.run import Run
@@ -147,11 +149,6 @@ def gluoncv_name(model: str, epoch: int) -> str:
     return f"{data}-{model}-{epoch}.params"
 
 
-def versions() -> dict[str, str]:
-    """Of what wrote a checkpoint."""
-    return {"gluon_tricks": gluon_tricks.__version__, "mxnet": mx.__version__}
-
-
 def how_to_go_on(folder: Path, ranks: int = 1, hosts: int = 1) -> str:
     """The command that started this run, with what makes it go on in place of what it began with.
 
@@ -175,7 +172,3 @@ def how_to_go_on(folder: Path, ranks: int = 1, hosts: int = 1) -> str:
                        "auto"])
 
 
-def position(state: dict[str, Any]) -> str:
-    """Where a checkpoint stands, for people."""
-    progress = state["progress"]
-    return f"epoch {progress['epoch'] + 1}, batch {progress['step']}"

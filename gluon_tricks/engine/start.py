@@ -8,36 +8,49 @@ import mxnet as mx
 import portalocker
 from mxnet.gluon.block import HybridBlock
 
-from gluon_tricks.config import Settings
+from gluon_tricks.classification.initial import check_teacher, go_on_with_gluoncv, load_initial
+from gluon_tricks.classification.loaders import (
+    Loader,
+    damaged_records,
+    eval_loader,
+    open_records,
+    train_loader,
+)
+from gluon_tricks.classification.network import build_loss, build_network, build_teacher, initialize
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.check import fingerprint
 from gluon_tricks.data.classes import check_same_classes, write_classes
+from gluon_tricks.data.loader import nothing_left
 from gluon_tricks.data.sets import PictureSet
-from gluon_tricks.engine import build, resume, summary
-from gluon_tricks.engine.agreement import agreed
-from gluon_tricks.engine.checkpoint import Checkpoint
-from gluon_tricks.engine.freezing import frozen_names
-from gluon_tricks.engine.initial import check_teacher, go_on_with_gluoncv, load_initial
-from gluon_tricks.engine.parameters import arrays_of, check_fit, set_arrays
-from gluon_tricks.engine.progress import Progress
+from gluon_tricks.engine import summary
+from gluon_tricks.engine.optimizer import create_updater
 from gluon_tricks.engine.run import Run
-from gluon_tricks.engine.runlog import RunLog, SilentLog, check_tensorboard
 from gluon_tricks.engine.saving import Saver
 from gluon_tricks.engine.stopping import StopRequest
 from gluon_tricks.errors import InputError
+from gluon_tricks.models.freezing import frozen_names
+from gluon_tricks.models.graph import is_random, statistics_gradients
+from gluon_tricks.models.parameters import arrays_of, check_fit, set_arrays
 from gluon_tricks.optim.ema import WeightAverage
 from gluon_tricks.optim.update import Update
-from gluon_tricks.parallel import Ranks
+from gluon_tricks.parallel.device import find_device
+from gluon_tricks.parallel.ranks import Ranks
+from gluon_tricks.runs import resume
+from gluon_tricks.runs.agreement import agreed
+from gluon_tricks.runs.checkpoint import Checkpoint
+from gluon_tricks.runs.progress import Progress
+from gluon_tricks.runs.runlog import RunLog, SilentLog, check_tensorboard
 
 
 def loaders(settings: Settings, val_set: PictureSet, train_set: PictureSet, stack: ExitStack,
-            ranks: Ranks | None = None) -> tuple[build.Loader, build.Loader]:
+            ranks: Ranks | None = None) -> tuple[Loader, Loader]:
     """A rank's loaders for validation and training."""
-    return tuple(stack.enter_context(make(settings, records, build.damaged_records(
+    return tuple(stack.enter_context(make(settings, records, damaged_records(
         settings, records), ranks)) for make, records in (
-            (build.eval_loader, val_set), (build.train_loader, train_set)))
+            (eval_loader, val_set), (train_loader, train_set)))
 
 
-def look_at(loader: build.Loader) -> bool:
+def look_at(loader: Loader) -> bool:
     """Whether a picture can be decoded: of the first batch that has one, all are."""
     with closing(loader.epoch()) as batches:
         return any(len(batch.labels) for batch in batches)
@@ -66,21 +79,21 @@ def start(settings: Settings, stack: ExitStack, ranks: Ranks) -> Run:
     settings = dataclasses.replace(settings, batch_size=ranks.from_first(batch_size))
     with ranks.together():
         check_tensorboard(settings)
-        device = build.device(settings, ranks.local_rank)
-        train_set = stack.enter_context(build.records(settings, "train"))
+        device = find_device(settings, ranks.local_rank)
+        train_set = stack.enter_context(open_records(settings, "train"))
         classes = train_set.class_names()
-        val_set = stack.enter_context(build.records(settings, "val", classes))
+        val_set = stack.enter_context(open_records(settings, "val", classes))
         settings = settings.settled(len(train_set), train_set.class_count())
         check_same_classes(val_set.path, val_set.class_names(), classes)
         check_teacher(settings, classes)
-        networks = build.network(settings), build.teacher(settings, device)
+        networks = build_network(settings), build_teacher(settings, device)
         data = loaders(settings, val_set, train_set, stack, ranks)
         found = [look_at(loader) for loader in data]
         settings = dataclasses.replace(
             settings, data_backend=data[1].backend, dct_shortcut=settings.dct_shortcut or (
                 "train" if data[1].backend == "native" and settings.crop == "resized"
                 else "never"))
-        build.initialize(networks[0], settings, device)
+        initialize(networks[0], settings, device)
         # What a checkpoint holds comes later, and in place of these. The others are sent them.
         notes = load_initial(networks[0], settings, classes) \
             if ranks.first and not resume.is_there(settings) else []
@@ -88,7 +101,7 @@ def start(settings: Settings, stack: ExitStack, ranks: Ranks) -> Run:
                             validation_set=fingerprint(val_set)))
     for loader, somewhere in zip(data, ranks.sum(found), strict=True):
         if not somewhere:
-            raise ranks.once(build.nothing_left(loader))
+            raise ranks.once(nothing_left(loader))
     begin = begin_at(settings, ranks, stack)
     begin.notes.extend(notes)
     run, changed = assemble(settings, device, networks, data[::-1], begin,
@@ -115,7 +128,7 @@ def begin_at(settings: Settings, ranks: Ranks, stack: ExitStack) -> resume.Start
 
 def assemble(settings: Settings, device: mx.Context,
              networks: tuple[HybridBlock, HybridBlock | None],
-             data: tuple[build.Loader, build.Loader], begin: resume.Start, stop: StopRequest,
+             data: tuple[Loader, Loader], begin: resume.Start, stop: StopRequest,
              stack: ExitStack, ranks: Ranks) -> tuple[Run, list[str]]:
     """The run of an initialised network, its teacher, and training and validation data; and which
     settings have changed since the checkpoint that it begins from.
@@ -123,14 +136,14 @@ def assemble(settings: Settings, device: mx.Context,
     All that a rank begins with is the first rank's: it alone need have the checkpoint.
     """
     network, teacher = networks
-    update = build.update(network, settings)
+    update = create_updater(network, settings)
     progress, changed, lengths, average = Progress(), [], None, None
     with ranks.together():
         if settings.resume_params and ranks.first and not begin.checkpoint:
             progress = go_on_with_gluoncv(network, update, settings)
         if settings.ema is not None:
             average = WeightAverage(arrays_of(network), settings.ema,
-                                    build.statistics_gradients(network),
+                                    statistics_gradients(network),
                                     frozen_names(network, settings.freeze_until))
         if begin.checkpoint:
             progress, changed, lengths = _restore(begin, settings, network, update, average)
@@ -142,8 +155,8 @@ def assemble(settings: Settings, device: mx.Context,
                      + progress.step // settings.accumulate)
     log = stack.enter_context(RunLog(begin.folder, settings, lengths, update_number)
                               if ranks.first else SilentLog(begin.folder))
-    return Run(settings, device, network, build.is_random(network), teacher,
-               build.loss(settings), update, average, *data, log, progress, stop,
+    return Run(settings, device, network, is_random(network), teacher,
+               build_loss(settings), update, average, *data, log, progress, stop,
                Saver(begin.checkpoint.path if begin.checkpoint else None), ranks), changed
 
 

@@ -7,12 +7,12 @@ import numpy as np
 from mxnet import autograd
 
 from gluon_tricks.augment.rng import batch_rng
+from gluon_tricks.classification.metrics import Tally
 from gluon_tricks.data.loader import Batch
-from gluon_tricks.engine.metrics import Tally
-from gluon_tricks.engine.parameters import arrays_of, is_statistic
 from gluon_tricks.engine.run import Run
 from gluon_tricks.loss import smooth_labels
 from gluon_tricks.mixing.mixup import draw_gluoncv_pairs, draw_pairs, mixup
+from gluon_tricks.models.parameters import arrays_of, is_statistic
 from gluon_tricks.optim.precision import all_finite
 from gluon_tricks.optim.regularize import add_l1, clip_norm
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from gluon_tricks.engine.inflight import AHEAD
-from gluon_tricks.parallel import Ranks
+from gluon_tricks.parallel.ranks import Ranks
 
 
 class StopWanted(BaseException):

@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from gluon_tricks.config import Settings
+from gluon_tricks.classification.network import build_network
+from gluon_tricks.config.settings import Settings
+from gluon_tricks.data.loader import skipped_line
 from gluon_tricks.data.sets import PictureSet
-from gluon_tricks.engine import build
-from gluon_tricks.engine.metrics import Scores
-from gluon_tricks.engine.resume import Start
 from gluon_tricks.engine.run import Run
-from gluon_tricks.engine.saving import position
 from gluon_tricks.models.profile import profile
+from gluon_tricks.runs.checkpoint import position
+from gluon_tricks.runs.resume import Start
+from gluon_tricks.runs.scores import Scores
 
 
 def announce(run: Run, train_set: PictureSet, val_set: PictureSet, begin: Start,
@@ -64,7 +65,7 @@ def report_skipped(run: Run, known: int = 0) -> int:
     """Log which damaged records are left out, where they are more than `known`; how many."""
     count = len(run.train_data.skipped) + len(run.val_data.skipped)
     if count > known:
-        for line in filter(None, map(build.skipped_line, (run.train_data, run.val_data))):
+        for line in filter(None, map(skipped_line, (run.train_data, run.val_data))):
             run.log.info(line)
     return count
 
@@ -108,7 +109,7 @@ def effective_batch(settings: Settings) -> str:
 
 def size(run: Run) -> dict[str, str]:
     """Parameters and multiply-adds of the network."""
-    found = profile(build.network(run.settings), (3, run.settings.input_size,
+    found = profile(build_network(run.settings), (3, run.settings.input_size,
                                                  run.settings.input_size))
     return {"network": f"{run.settings.model}, {found.parameters:,} parameters, "
                        f"{found.multiply_adds / 1e9:.3f} G multiply-adds"}

@@ -10,20 +10,20 @@ from pathlib import Path
 import mxnet as mx
 from tqdm import tqdm
 
-from gluon_tricks.config import Settings
-from gluon_tricks.data.loader import Batch
-from gluon_tricks.engine import build
+from gluon_tricks.classification.evaluate import evaluate
+from gluon_tricks.classification.metrics import Tally
+from gluon_tricks.config.settings import Settings
+from gluon_tricks.data.loader import Batch, nothing_left
 from gluon_tricks.engine.early_stopping import stalled
-from gluon_tricks.engine.evaluate import evaluate
 from gluon_tricks.engine.inflight import InFlight
-from gluon_tricks.engine.metrics import Scores, Sums, Tally, mean_scores
-from gluon_tricks.engine.progress import is_due
 from gluon_tricks.engine.run import Run
 from gluon_tricks.engine.start import start
 from gluon_tricks.engine.step import Step
 from gluon_tricks.engine.stopping import StopWanted
 from gluon_tricks.engine.summary import conclude, report_skipped
-from gluon_tricks.parallel import another_left, join
+from gluon_tricks.parallel.ranks import another_left, join
+from gluon_tricks.runs.progress import is_due
+from gluon_tricks.runs.scores import Scores, Sums, mean_scores
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def train_epoch(run: Run) -> None:
     run.train_data.skipped.update(run.ranks.union(run.train_data.skipped))
     if not progress.trained.count:
         raise run.saver.diverged(run, "no update of the epoch had finite gradients") \
-            if progress.bad_updates else run.ranks.once(build.nothing_left(run.train_data))
+            if progress.bad_updates else run.ranks.once(nothing_left(run.train_data))
 
 
 def log_step(run: Run, sums: Sums, bar: tqdm) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from gluon_tricks.augment.color import PCA_EIGENVALUES, PCA_EIGENVECTORS
-from gluon_tricks.data.recipes import IMAGENET_MEAN, IMAGENET_STD
+from gluon_tricks.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from gluon_tricks.errors import InputError
 
 PACKAGE = "nvidia-dali-cuda120==2.4.0"  # needs no GPU, no driver and no CUDA

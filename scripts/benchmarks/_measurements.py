@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gluon_tricks import processor
 from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.machine import processor
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "measured"

@@ -82,8 +82,8 @@ def long_enough(rec: Path) -> Iterator[Path]:
 def epochs(engine: str, rec: Path, cores: int) -> Iterator[int]:
     """Endless: each step makes one epoch and gives its number of pictures."""
     from gluon_tricks.data.order import TrainOrder
-    from gluon_tricks.data.recipes import IMAGENET_MEAN, IMAGENET_STD, TrainTransform
     from gluon_tricks.data.record import RecordSet
+    from gluon_tricks.data.transforms import IMAGENET_MEAN, IMAGENET_STD, TrainTransform
 
     records = RecordSet(rec)
     order = TrainOrder(len(records), BATCH, seed=0)
@@ -138,7 +138,7 @@ def staged_epochs(stage: str, records: Any, order: Any, cores: int) -> Iterator[
 
     from gluon_tricks.augment.rng import SampleRng
     from gluon_tricks.data import backends
-    from gluon_tricks.data.recipes import TrainTransform
+    from gluon_tricks.data.transforms import TrainTransform
 
     transform, images = TrainTransform(SIZE), np.empty((BATCH, 3, SIZE, SIZE), np.float32)
     spans = [(start, start + 8) for start in range(0, BATCH, 8)]

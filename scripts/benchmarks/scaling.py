@@ -26,8 +26,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gluon_tricks import cli, config, launch, processor
+from gluon_tricks import cli
+from gluon_tricks.config.flags import from_flags
 from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.machine import processor
+from gluon_tricks.parallel import launch
 
 TRAIN = Path(__file__).resolve().parents[1] / "train_imagenet.py"
 TARGET = 0.9
@@ -225,12 +228,14 @@ def planned(flags: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:
         source = (f"NVIDIA's ResNet-50 v1.5 on one V100 of a DGX-2, batch {published.batch}; "
                   "nothing was measured here")
     network = argparse.Namespace(**{name: getattr(flags, name) for name in BOTH[:3]})
-    settings = config.from_flags(network).settled_without_data()
+    settings = from_flags(network).settled_without_data()
 
-    from gluon_tricks.engine import build  # late: MXNet takes seconds to import
+    from gluon_tricks.classification.network import (
+        build_network,  # late: MXNet takes seconds to import
+    )
     from gluon_tricks.models.profile import profile
 
-    built = build.network(settings)
+    built = build_network(settings)
     layers = profile(built, (3, flags.input_size, flags.input_size)).layers
     if flags.num_groups > len(layers):
         raise InputError(f"--num-groups {flags.num_groups}: {flags.model} has {len(layers)} layers "

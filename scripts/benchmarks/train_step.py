@@ -19,7 +19,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from gluon_tricks import cli, config
+from gluon_tricks import cli
+from gluon_tricks.config.flags import add_flags, from_flags
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.errors import InputError
 
 LOOPS = ("bare", "engine", "gluoncv", "gluoncv-network")
@@ -37,17 +39,17 @@ def build_parser() -> cli.Parser:
     parser.add_argument("--updates", type=cli.positive, default=10, help="a round (default: 10)")
     parser.add_argument("--rounds", type=cli.positive, default=5, help="(default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON lines, one a row")
-    config.add_flags(parser, only=FLAGS)
+    add_flags(parser, only=FLAGS)
     return parser
 
 
-def engine_loop(settings: config.Settings, most: int, stack: ExitStack) -> Loop:
+def engine_loop(settings: Settings, most: int, stack: ExitStack) -> Loop:
     from gluon_tricks.engine.benchmark import SyntheticRun
 
     return SyntheticRun(settings, most, stack).seconds
 
 
-def gluoncv_network(settings: config.Settings) -> Any:
+def gluoncv_network(settings: Settings) -> Any:
     from gluoncv.model_zoo import get_model
 
     try:
@@ -57,19 +59,21 @@ def gluoncv_network(settings: config.Settings) -> Any:
                          ) from error
 
 
-def plain_loop(settings: config.Settings, *, like_gluoncv: bool, own_network: bool) -> Loop:
+def plain_loop(settings: Settings, *, like_gluoncv: bool, own_network: bool) -> Loop:
     """A loop without the engine; with `like_gluoncv`, as GluonCV's scripts write it."""
     import mxnet as mx
     from mxnet import autograd, gluon
 
-    from gluon_tricks.engine import build
+    from gluon_tricks.classification.network import build_network, initialize
     from gluon_tricks.engine.benchmark import synthetic_batch
+    from gluon_tricks.engine.optimizer import create_optimizer
+    from gluon_tricks.parallel.device import find_device
 
     settings = settings.settled_without_data()
-    device = build.device(settings)
-    network = gluoncv_network(settings) if own_network else build.network(settings)
-    build.initialize(network, settings, device)
-    trainer = gluon.Trainer(network.collect_params(), build.optimizer(settings))
+    device = find_device(settings)
+    network = gluoncv_network(settings) if own_network else build_network(settings)
+    initialize(network, settings, device)
+    trainer = gluon.Trainer(network.collect_params(), create_optimizer(settings))
     loss_of, metric = gluon.loss.SoftmaxCrossEntropyLoss(), mx.metric.Accuracy()
     made = synthetic_batch(settings)
 
@@ -97,7 +101,7 @@ def plain_loop(settings: config.Settings, *, like_gluoncv: bool, own_network: bo
     return run
 
 
-def loop_of(name: str, settings: config.Settings, most: int, stack: ExitStack) -> Loop:
+def loop_of(name: str, settings: Settings, most: int, stack: ExitStack) -> Loop:
     if name == "engine":
         return engine_loop(settings, most, stack)
     return plain_loop(settings, like_gluoncv=name != "bare", own_network=name == "gluoncv-network")
@@ -132,7 +136,7 @@ def main() -> None:
     with ExitStack() as stack:
         loops = {}
         for model in dict.fromkeys(flags.model.split(",")):
-            settings = config.from_flags(argparse.Namespace(**{**vars(flags), "model": model}))
+            settings = from_flags(argparse.Namespace(**{**vars(flags), "model": model}))
             for name in dict.fromkeys(names):
                 loops[model, name] = loop_of(name, settings, most, stack)
         rows = measure(loops, flags.updates, flags.rounds, settings.global_batch)

@@ -6,7 +6,7 @@ from PIL import Image
 
 from gluon_tricks.augment import crop
 from gluon_tricks.augment.rng import SampleRng
-from gluon_tricks.data.recipes import EvalTransform, TrainTransform
+from gluon_tricks.data.transforms import EvalTransform, TrainTransform
 
 
 def triangle(old: int, new: int, least: float = 1.0) -> np.ndarray:

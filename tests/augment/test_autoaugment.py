@@ -7,17 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from gluon_tricks.augment.autoaugment import (
-    AutoAugmentDraws,
-    autoaugment,
-    chosen,
-    draw_autoaugment,
-)
+from gluon_tricks.augment.autoaugment import AutoAugmentDraws, autoaugment, chosen, draw_autoaugment
 from gluon_tricks.augment.autoaugment_policies import POLICIES
 from gluon_tricks.augment.color import hsv_jitter
 from gluon_tricks.augment.rng import SampleRng
 from gluon_tricks.data.backends import choose
-from gluon_tricks.data.recipes import TrainTransform
+from gluon_tricks.data.transforms import TrainTransform
 from gluon_tricks.errors import InputError
 
 COUNT = 20_000

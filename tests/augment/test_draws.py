@@ -11,7 +11,7 @@ from scipy import stats
 
 from gluon_tricks.augment import crop
 from gluon_tricks.augment.rng import SampleRng
-from gluon_tricks.data.recipes import TrainTransform
+from gluon_tricks.data.transforms import TrainTransform
 
 COUNT = 20_000
 LEVEL = 1e-4

@@ -9,7 +9,7 @@ from scipy import stats
 
 from gluon_tricks.augment.color import draw_orders, gluoncv_jitter
 from gluon_tricks.augment.rng import SampleRng
-from gluon_tricks.data.recipes import TrainTransform
+from gluon_tricks.data.transforms import TrainTransform
 
 
 def saturated(image, min_factor, max_factor):

@@ -15,11 +15,11 @@ import pytest
 from mxnet.gluon.data.vision import CIFAR10
 from packing import names
 
-from gluon_tricks.data import cifar
-from gluon_tricks.data.cifar import cifar10_records
 from gluon_tricks.data.decode import decode
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.errors import InputError
+from gluon_tricks.prepare import cifar
+from gluon_tricks.prepare.cifar import cifar10_records
 
 TRAIN, BINARIES = [f"data_batch_{i}.bin" for i in range(1, 6)], 6
 OFFICIAL = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",

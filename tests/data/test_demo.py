@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from gluon_tricks.data import demo
 from gluon_tricks.errors import InputError
+from gluon_tricks.prepare import demo
 
 SMALL = {"train": 20, "val": 10}
 
@@ -154,7 +154,7 @@ def test_wrong_settings_are_refused_before_anything_is_made(tmp_path, wrong, mes
 
 
 def test_as_a_command(tmp_path):
-    command = [sys.executable, "-m", "gluon_tricks.data.demo", str(tmp_path / "deep" / "demo")]
+    command = [sys.executable, "-m", "gluon_tricks.prepare.demo", str(tmp_path / "deep" / "demo")]
     command += ["--train", "10", "--val", "10"]
     made = subprocess.run(command, capture_output=True, text=True)
     assert (made.returncode, made.stderr) == (0, "")

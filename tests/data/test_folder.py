@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from sampling import images, natively
 
-from gluon_tricks.data import folder, pack
+from gluon_tricks.data import folder
 from gluon_tricks.data.check import fingerprint, quick_check
 from gluon_tricks.data.folder import FolderSet
 from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder
-from gluon_tricks.data.recipes import EvalTransform, TrainTransform
 from gluon_tricks.data.record import RecordSet
+from gluon_tricks.data.transforms import EvalTransform, TrainTransform
 from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.prepare import pack
 
 
 @pytest.fixture

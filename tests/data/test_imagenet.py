@@ -9,9 +9,9 @@ import imagenet_files as files
 import pytest
 from packing import names, packed
 
-from gluon_tricks.data import imagenet, tars, val_labels
-from gluon_tricks.data.pack import Encoding
 from gluon_tricks.errors import InputError
+from gluon_tricks.prepare import imagenet, tars, val_labels
+from gluon_tricks.prepare.pack import Encoding
 
 PASS = Encoding(pass_through=True)
 ENDS = ("rec", "idx", "lst", "classes.json")

@@ -7,8 +7,8 @@ import pytest
 from gluon_tricks.data import backends
 from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder, TrainOrder
-from gluon_tricks.data.recipes import EvalTransform, TenCropTransform, TrainTransform
 from gluon_tricks.data.record import MAGIC, RecordSet
+from gluon_tricks.data.transforms import EvalTransform, TenCropTransform, TrainTransform
 from gluon_tricks.errors import InputError
 
 RECORDS = 26

@@ -7,8 +7,8 @@ from mxnet import gluon
 
 from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder, TrainOrder
-from gluon_tricks.data.recipes import EvalTransform, TrainTransform
 from gluon_tricks.data.record import RecordSet
+from gluon_tricks.data.transforms import EvalTransform, TrainTransform
 from gluon_tricks.errors import InputError
 
 RECORDS = 26

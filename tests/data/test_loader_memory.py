@@ -6,7 +6,7 @@ import pytest
 
 from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder, TrainOrder
-from gluon_tricks.data.recipes import TrainTransform
+from gluon_tricks.data.transforms import TrainTransform
 
 RECORDS = 26
 
@@ -123,7 +123,7 @@ PROGRAM = """
     import numpy as np
     from gluon_tricks.data.loader import RecordLoader
     from gluon_tricks.data.order import TrainOrder
-    from gluon_tricks.data.recipes import TrainTransform
+    from gluon_tricks.data.transforms import TrainTransform
     from gluon_tricks.data.record import RecordSet
     def resident():
         with open("/proc/self/status") as file:

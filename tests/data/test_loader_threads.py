@@ -12,8 +12,8 @@ import pytest
 from gluon_tricks.data import backends
 from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder, TrainOrder
-from gluon_tricks.data.recipes import EvalTransform, TrainTransform
 from gluon_tricks.data.record import RecordSet
+from gluon_tricks.data.transforms import EvalTransform, TrainTransform
 from gluon_tricks.errors import InputError, RunFault
 
 RECORDS = 26
@@ -128,7 +128,7 @@ def test_a_loader_that_nobody_closes_ends_with_the_process(mixed_rec, run_python
     done = run_python(f"""
         from gluon_tricks.data.loader import RecordLoader
         from gluon_tricks.data.order import TrainOrder
-        from gluon_tricks.data.recipes import TrainTransform
+        from gluon_tricks.data.transforms import TrainTransform
         from gluon_tricks.data.record import RecordSet
         records = RecordSet({str(mixed_rec)!r})
         loader = RecordLoader(records, TrainTransform(size=24), TrainOrder(26, 2, 0), prefetch=9)
@@ -162,7 +162,7 @@ def test_ctrl_c_ends_a_wait_for_a_batch(mixed_rec, run_python):
         import os, signal, threading
         from gluon_tricks.data.loader import RecordLoader
         from gluon_tricks.data.order import TrainOrder
-        from gluon_tricks.data.recipes import TrainTransform
+        from gluon_tricks.data.transforms import TrainTransform
         from gluon_tricks.data.record import RecordSet
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a script's background
         blocked, go = threading.Event(), threading.Event()

@@ -12,8 +12,9 @@ import pytest
 from packing import names, packed
 from PIL import Image
 
-from gluon_tricks.data import pack, record
+from gluon_tricks.data import record
 from gluon_tricks.errors import InputError
+from gluon_tricks.prepare import pack
 
 ENDS = ("rec", "idx", "lst", "classes.json")
 PASS = pack.Encoding(pass_through=True)

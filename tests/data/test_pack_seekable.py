@@ -8,8 +8,9 @@ import pytest
 from packing import names, packed
 from PIL import Image
 
-from gluon_tricks.data import native, pack
+from gluon_tricks.data import native
 from gluon_tricks.errors import InputError
+from gluon_tricks.prepare import pack
 
 
 def png(image) -> bytes:

@@ -8,12 +8,7 @@ import pytest
 
 from gluon_tricks.augment.crop import CropDraws
 from gluon_tricks.augment.rng import SampleRng
-from gluon_tricks.data.recipes import (
-    EvalTransform,
-    TenCropTransform,
-    TrainDraws,
-    TrainTransform,
-)
+from gluon_tricks.data.transforms import EvalTransform, TenCropTransform, TrainDraws, TrainTransform
 
 MEAN, STD = np.array([123.68, 116.779, 103.939]), np.array([58.393, 57.12, 57.375])
 

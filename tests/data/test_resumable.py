@@ -14,9 +14,10 @@ import pytest
 from packing import names
 from processes import python
 
-from gluon_tricks.data import imagenet, pack, record, resumable
-from gluon_tricks.data.pack import Encoding
+from gluon_tricks.data import record
 from gluon_tricks.errors import InputError
+from gluon_tricks.prepare import imagenet, pack, resumable
+from gluon_tricks.prepare.pack import Encoding
 
 PASS = Encoding(pass_through=True)
 DONE = {f"{name}.{end}" for name in ("train", "val")
@@ -329,8 +330,8 @@ def test_killed_by_sigkill(downloads, whole, tmp_path):
     code = f"""
         import os, signal
         from pathlib import Path
-        from gluon_tricks.data import imagenet, resumable
-        from gluon_tricks.data.pack import Encoding
+        from gluon_tricks.prepare import imagenet, resumable
+        from gluon_tricks.prepare.pack import Encoding
         resumable._SYNC_EVERY, original, count = 1, resumable.ResumableWriter.write, [0]
         def write(self, *arguments):
             original(self, *arguments)

@@ -10,9 +10,10 @@ import pytest
 from packing import names, packed
 from PIL import Image
 
-from gluon_tricks.data import native, seekable
+from gluon_tricks.data import native
 from gluon_tricks.data.record import RecordSet, RecordWriter, frame
 from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.prepare import seekable
 
 CLASSES = '{"classes": ["a", "b", "c"]}'
 

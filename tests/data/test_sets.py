@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from command_line import parse
 
-from gluon_tricks.data import pack
+from gluon_tricks.classification.loaders import open_records
 from gluon_tricks.data.classes import check_same_classes
 from gluon_tricks.data.folder import FolderSet
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.data.sets import open_set
-from gluon_tricks.engine import build
 from gluon_tricks.errors import InputError
+from gluon_tricks.prepare import pack
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def place(tmp_path, picture_folder, noise_records) -> Path:
 def test_folders_unless_flags_ask_for_recordio(place, flags, train, val):
     settings = parse(f"--data-dir {place} {flags}".format(place))
     for part, expected in (("train", train), ("val", val)):
-        with build.records(settings, part) as records:
+        with open_records(settings, part) as records:
             assert records.path == place / expected
             assert type(records) is (RecordSet if expected.endswith(".rec") else FolderSet)
             assert len(records) == {"other.rec": 4, part: 15}.get(expected, 3)
@@ -44,18 +44,18 @@ def test_folders_unless_flags_ask_for_recordio(place, flags, train, val):
 def test_recordio_where_there_are_no_folders(place):
     shutil.rmtree(place / "train")
     settings = parse(f"--data-dir {place}")
-    with build.records(settings, "train") as train, build.records(settings, "val") as val:
+    with open_records(settings, "train") as train, open_records(settings, "val") as val:
         assert (train.path, val.path) == (place / "rec" / "train.rec", place / "val")
 
 
 def test_the_home_folder_may_stand_for_itself(place, monkeypatch):
     monkeypatch.setenv("HOME", str(place))
-    assert build.records(parse("--data-dir ~"), "val").path == place / "val"
+    assert open_records(parse("--data-dir ~"), "val").path == place / "val"
 
 
 def refused(settings, part) -> str:
     with pytest.raises(InputError) as raised:
-        build.records(settings, part)
+        open_records(settings, part)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -75,7 +75,7 @@ def test_mxnet_s_iterator_reads_recordio_alone(place):
     line = refused(settings, "train")
     assert line.startswith("--data-backend mxnet reads RecordIO alone")
     assert str(place / "train") in line
-    with build.records(parse(f"--data-dir {place} --data-backend mxnet --use-rec"), "train") as rec:
+    with open_records(parse(f"--data-dir {place} --data-backend mxnet --use-rec"), "train") as rec:
         assert len(rec) == 3
 
 

@@ -10,8 +10,8 @@ from mxnet import recordio
 
 from gluon_tricks.data.classes import write_classes
 from gluon_tricks.data.record import RecordSet, RecordWriter
-from gluon_tricks.data.verify import reindex, verify
 from gluon_tricks.errors import InputError
+from gluon_tricks.prepare.verify import reindex, verify
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 FRAME, HEADER = 8, 24  # bytes in front of a record, and of its picture

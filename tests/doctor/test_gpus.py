@@ -4,7 +4,7 @@ import pytest
 
 from gluon_tricks.doctor import gpus
 from gluon_tricks.doctor.child import Answer
-from gluon_tricks.gpus import Gpu, why_not
+from gluon_tricks.machine.gpus import Gpu, why_not
 
 DRIVER = {"driver": True, "kernel": None, "file": "/lib/libcuda.so.535"}
 A10, H100 = ("NVIDIA A10", 24 << 30, (8, 6)), ("NVIDIA H100", 80 << 30, (9, 0))

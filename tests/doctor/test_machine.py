@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gluon_tricks import processor
 from gluon_tricks.doctor import machine
+from gluon_tricks.machine import processor
 
 MIB, GIB = 2**20, 2**30
 

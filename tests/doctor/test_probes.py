@@ -5,9 +5,9 @@ import ctypes
 import fake_cuda
 import pytest
 
-from gluon_tricks import launch
 from gluon_tricks.doctor import probes
 from gluon_tricks.errors import InputError
+from gluon_tricks.parallel import launch
 
 
 def test_horovod_is_asked_what_the_launcher_asks(monkeypatch):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gluon_tricks.processor import has_bfloat16
+from gluon_tricks.machine.processor import has_bfloat16
 
 
 @pytest.mark.slow

@@ -5,10 +5,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from gluon_tricks.config import Settings
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.record import RecordWriter
-from gluon_tricks.engine import runlog
 from gluon_tricks.engine.train import train
+from gluon_tricks.runs import runlog
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 NEW = ("cat", "truck")

@@ -11,7 +11,7 @@ from pathlib import Path
 import mxnet as mx
 import pytest
 
-from gluon_tricks.engine import checkpoint
+from gluon_tricks.runs import checkpoint
 
 ROOT = Path(__file__).parents[2]
 EPOCHS, UPDATES = 6, 10

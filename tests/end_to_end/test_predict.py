@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from gluoncv.model_zoo import get_model
 
-from gluon_tricks.engine import predict
 from gluon_tricks.errors import InputError
+from gluon_tricks.inference import predict
 
 LOGITS = [0.5, 4, 0, 5, 3, 1]
 SHARES = [math.exp(logit) / sum(map(math.exp, LOGITS)) for logit in LOGITS]

@@ -15,9 +15,9 @@ from processes import ROOT, python, wait_for
 from script_modules import load_script
 
 from gluon_tricks import cli
-from gluon_tricks.data import imagenet
-from gluon_tricks.data.pack import Encoding
 from gluon_tricks.errors import RunFault, Stopped
+from gluon_tricks.prepare import imagenet
+from gluon_tricks.prepare.pack import Encoding
 
 SCRIPT = ROOT / "scripts" / "prepare_imagenet.py"
 NEXT = ("python scripts/train_imagenet.py --model resnet50_v1d --num-gpus 1 --batch-size 256 -j 16 "
@@ -108,7 +108,7 @@ def test_ctrl_c_says_the_command_that_goes_on(downloads, tmp_path, out):
     arguments = [str(word) for word in (SCRIPT, downloads, out, "--any-counts", "--workers", "1")]
     process = python(f"""
         import runpy, sys, time
-        from gluon_tricks.data import pack
+        from gluon_tricks.prepare import pack
         def slowly(data, encoding, encode=pack.encode):
             time.sleep(0.1)
             return encode(data, encoding)

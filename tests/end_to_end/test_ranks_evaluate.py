@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gluon_tricks.data.record import RecordWriter
-from gluon_tricks.engine.evaluations import Plan, evaluations
+from gluon_tricks.inference.evaluations import Plan, evaluations
 from gluon_tricks.models.zoo import get_model
 
 RECORDS, CLASSES, DAMAGED = 103, 8, (0, 1, 40, 101)

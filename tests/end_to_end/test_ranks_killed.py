@@ -11,7 +11,7 @@ import jobs
 import numpy as np
 import pytest
 
-from gluon_tricks.engine import checkpoint
+from gluon_tricks.runs import checkpoint
 
 RECORDS, SAMPLES, UPDATES, EPOCHS = 52, 12, 4, 3
 # Of the batches that rank 1 takes; it comes to the second of update 8 after a save at update 6.

@@ -8,9 +8,11 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.config import Settings
+from gluon_tricks.classification.loaders import train_loader
+from gluon_tricks.classification.network import build_network, initialize
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.record import RecordSet
-from gluon_tricks.engine import build
+from gluon_tricks.engine.optimizer import create_updater
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +37,12 @@ def test_imagenet_pictures_pack_verify_and_train_a_step(unpack, script):
     assert verified.returncode == 0
 
     settings = Settings(model="resnet50_v1d", batch_size=8, lr=0.01).settled(300, 300)
-    network = build.network(settings)
-    build.initialize(network, settings, mx.cpu())
-    update = build.update(network, settings)
+    network = build_network(settings)
+    initialize(network, settings, mx.cpu())
+    update = create_updater(network, settings)
     before = network.fc.weight.data().asnumpy()
     with RecordSet(folder / "samples.rec") as records, \
-            build.train_loader(settings, records) as loader:
+            train_loader(settings, records) as loader:
         batches = loader.epoch(0)
         batch = next(batches)
         batches.close()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gluon_tricks import processor
 from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.machine import processor
 
 ROOT = Path(__file__).parents[2]
 # In place of train_imagenet.py: notes how it was started, then does what a test tells it to.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gluon_tricks.engine import checkpoint
+from gluon_tricks.runs import checkpoint
 
 ROOT = Path(__file__).parents[2]
 EPOCHS, UPDATES = 4, 15

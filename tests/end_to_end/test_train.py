@@ -12,7 +12,7 @@ import pytest
 
 from gluon_tricks.data.classes import write_classes
 from gluon_tricks.data.record import RecordWriter
-from gluon_tricks.data.verify import reindex
+from gluon_tricks.prepare.verify import reindex
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_imagenet.py"
 

@@ -7,10 +7,11 @@ import published_commands as published
 import pytest
 from script_modules import load_script
 
-from gluon_tricks import config, presets
-from gluon_tricks.data.cifar import cifar10_records
-from gluon_tricks.engine import build
+from gluon_tricks.classification.network import build_network
+from gluon_tricks.config import presets
+from gluon_tricks.config.flags import from_flags
 from gluon_tricks.errors import InputError
+from gluon_tricks.prepare.cifar import cifar10_records
 
 PLAIN = "--num-epochs 200 --mode hybrid --num-gpus 1 -j 2 --batch-size 128 --wd 0.0001 --lr 0.1 " \
         "--lr-decay 0.1 --lr-decay-epoch 100,150 --model cifar_resnet20_v1"
@@ -22,7 +23,7 @@ MIXED = "--num-epochs 220 --mode hybrid --num-gpus 2 -j 2 --batch-size 64 --wd 0
 def parse():
     """parse(command): its settings."""
     parser = load_script("train_cifar10").build_parser()
-    return lambda words: config.from_flags(parser.parse_args(words.split()), presets.CIFAR10)
+    return lambda words: from_flags(parser.parse_args(words.split()), presets.CIFAR10)
 
 
 def test_a_published_command(parse):
@@ -66,7 +67,7 @@ def test_each_published_command_is_taken_and_its_network_built(parse, command):
     assert schedule["updates"] == int(epochs) * (50_000 // settings.global_batch)
     assert schedule["step_updates"] == tuple(
         int(epoch) * settings.steps_per_epoch for epoch in falls.split(","))
-    build.network(settings)
+    build_network(settings)
 
 
 def test_gluoncvs_other_names(parse):
@@ -120,7 +121,7 @@ def test_a_run_on_the_binary_files(run, binaries, capsys):
 
 
 def test_folders_and_records_come_first(run, binaries, tmp_path, monkeypatch):
-    monkeypatch.setattr("gluon_tricks.data.cifar.cifar10_records", lambda _: pytest.fail("unpacks"))
+    monkeypatch.setattr("gluon_tricks.prepare.cifar.cifar10_records", lambda _: pytest.fail("unpacks"))
     with pytest.raises(InputError, match=r"t\.rec is missing"):
         run("--rec-train", "t.rec", "--rec-val", "v.rec", "--save-dir", tmp_path / "a")
     (tmp_path / "b" / "train").mkdir(parents=True)

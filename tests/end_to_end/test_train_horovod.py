@@ -7,7 +7,7 @@ import published_commands as published
 import pytest
 from script_modules import load_script
 
-from gluon_tricks.engine import build
+from gluon_tricks.classification.network import build_network
 from gluon_tricks.errors import InputError
 from gluon_tricks.optim.schedule import lr_at
 
@@ -52,7 +52,7 @@ def test_each_published_command_is_taken_and_its_network_built(translate, name):
     assert (settings.model, settings.global_batch) == (
         given["--model"], ranks * int(given["--batch-size"]))
     assert settings.effective_lr == pytest.approx(ranks * float(given["--lr"]))
-    build.network(settings)
+    build_network(settings)
 
 
 def test_its_defaults(translate):

@@ -8,8 +8,7 @@ import mxnet as mx
 import pytest
 from mxnet.gluon import nn
 
-from gluon_tricks.config import Settings
-from gluon_tricks.engine import build
+from gluon_tricks.config.settings import Settings
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ def tiny(monkeypatch):
                 nn.GlobalAvgPool2D(), nn.Flatten(), nn.Dense(classes, in_units=4))
         return net
 
-    monkeypatch.setattr(build, "get_model", network)
+    monkeypatch.setattr("gluon_tricks.classification.network.get_model", network)
 
 
 @pytest.fixture

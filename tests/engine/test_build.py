@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from gluon_tricks.config import Settings
-from gluon_tricks.data.recipes import EvalTransform, TrainTransform
+from gluon_tricks.classification.loaders import eval_loader, train_loader
+from gluon_tricks.classification.network import build_loss, build_network, initialize
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.record import RecordSet, RecordWriter
-from gluon_tricks.engine import build
+from gluon_tricks.data.transforms import EvalTransform, TrainTransform
+from gluon_tricks.engine.optimizer import create_optimizer, create_updater
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.zoo import model_names
+from gluon_tricks.parallel.device import find_device
 
 
 def settings(model="resnet18_v1d", **changes):
@@ -23,8 +26,8 @@ def settings(model="resnet18_v1d", **changes):
 
 def ready(**changes):
     chosen = settings(**changes)
-    net = build.network(chosen)
-    build.initialize(net, chosen, mx.cpu())
+    net = build_network(chosen)
+    initialize(net, chosen, mx.cpu())
     return net, chosen
 
 
@@ -35,31 +38,31 @@ def values(net):
 
 
 def test_device():
-    assert build.device(settings(num_gpus=0)) == mx.cpu()
+    assert find_device(settings(num_gpus=0)) == mx.cpu()
     with pytest.raises(InputError, match="--num-gpus 2"):
-        build.device(settings(num_gpus=2))
+        find_device(settings(num_gpus=2))
 
 
 def test_a_gpu_that_is_not_there_is_refused():
     if mx.context.num_gpus():
         pytest.skip("there is one here")
     with pytest.raises(InputError, match="--num-gpus 1: MXNet sees no GPU"):
-        build.device(settings(num_gpus=1))
+        find_device(settings(num_gpus=1))
 
 
 def test_each_rank_has_the_gpu_of_its_number_on_its_machine(monkeypatch):
     """Of 16, eight a machine."""
     chosen = settings(num_gpus=16)
     monkeypatch.setattr("mxnet.context.num_gpus", lambda: 8)
-    assert [build.device(chosen, local_rank) for local_rank in (0, 7)] == [mx.gpu(0), mx.gpu(7)]
+    assert [find_device(chosen, local_rank) for local_rank in (0, 7)] == [mx.gpu(0), mx.gpu(7)]
     monkeypatch.setattr("mxnet.context.num_gpus", lambda: 4)
-    assert build.device(chosen, 3) == mx.gpu(3)
+    assert find_device(chosen, 3) == mx.gpu(3)
     with pytest.raises(InputError, match="--num-gpus 16: MXNet sees 4 here"):
-        build.device(chosen, 4)
+        find_device(chosen, 4)
 
 
 def test_fp16_is_cast_but_for_batch_norm():
-    net = build.network(settings(dtype="float16", num_gpus=1))
+    net = build_network(settings(dtype="float16", num_gpus=1))
     dtypes = {name.rpartition(".")[2]: np.dtype(parameter.dtype).name
               for name, parameter in net._collect_params_with_prefix().items()}
     assert dtypes == {"weight": "float16", "bias": "float16", "gamma": "float32",
@@ -67,7 +70,7 @@ def test_fp16_is_cast_but_for_batch_norm():
 
 
 def test_tricks_reach_the_network():
-    net = build.network(settings(last_gamma=True, dropout=0.3))
+    net = build_network(settings(last_gamma=True, dropout=0.3))
     assert net.layer1[0].bn2.gamma.init == "zeros"
     drop, = (block for block in net._children.values() if type(block).__name__ == "Dropout")
     assert drop._rate == 0.3
@@ -77,7 +80,7 @@ def test_tricks_reach_the_network():
                                              ("squeezenet1.0", 64), ("alexnet", 32)])
 def test_pictures_too_small_for_the_network_are_refused(model, size):
     with pytest.raises(InputError) as caught:
-        build.network(settings(model=model, input_size=size))
+        build_network(settings(model=model, input_size=size))
     assert model in str(caught.value) and "--input-size" in str(caught.value)
     assert f"{size}x{size}" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -103,7 +106,7 @@ def offline(monkeypatch, tmp_path):
     "nasnet_4_1056", "hrnet_w48_s"])
 def test_what_is_no_classifier_is_refused_without_a_download(model, offline, tmp_path):
     with pytest.raises(InputError) as caught:
-        build.network(settings(model=model, input_size=224))
+        build_network(settings(model=model, input_size=224))
     assert model in str(caught.value) and "\n" not in str(caught.value)
     assert offline == []
     assert not list(tmp_path.iterdir())
@@ -116,7 +119,7 @@ def wrong_types(net, chosen):
     types, _, statistics = graph.infer_type(data=np.float16)
     found = dict(zip(graph.list_arguments(), types, strict=True))
     want = {name: np.float32 if name.endswith(("gamma", "beta")) else np.float16 for name in found}
-    loss = build.loss(chosen)(graph, mx.sym.var("label"))
+    loss = build_loss(chosen)(graph, mx.sym.var("label"))
     _, (of_loss,), _ = loss.infer_type(data=np.float16, label=np.int32)
     made = {name: np.dtype(parameter.dtype) for name, parameter in net.collect_params().items()}
     return ([name for name in found if found[name] != want[name]
@@ -133,7 +136,7 @@ def test_every_name_of_the_zoo_is_built_in_fp16_or_refused_in_one_line(offline):
         chosen = settings(model=name, input_size=32 if "cifar" in name else 299, dtype="float16",
                           num_gpus=1, label_smoothing=0.1)
         try:
-            wrong = wrong_types(build.network(chosen), chosen)
+            wrong = wrong_types(build_network(chosen), chosen)
             right += not wrong
             if wrong:
                 crashed[name] = wrong
@@ -149,7 +152,7 @@ def test_every_name_of_the_zoo_is_built_in_fp16_or_refused_in_one_line(offline):
 
 def test_a_type_that_is_not_of_the_recipe_is_found():
     chosen = settings(dtype="float16", num_gpus=1)
-    net = build.network(chosen)
+    net = build_network(chosen)
     assert wrong_types(net, chosen) == []
     net.layer1[0].conv1.weight.cast("float32")
     net.layer1[0].bn1.gamma.cast("float16")
@@ -230,7 +233,7 @@ def zero_gradient_update(**changes):
         if not name.endswith(("weight", "running_var", "running_mean")):
             parameter.set_data(mx.nd.full(parameter.shape, 0.5))
     before = values(net)
-    update = build.update(net, chosen)
+    update = create_updater(net, chosen)
     with autograd.record():
         out = net(mx.nd.ones((2, 3, 32, 32))) * 0
     out.backward()
@@ -248,17 +251,17 @@ def test_the_update_spares_biases_and_batch_norm_only_where_asked():
 
 
 def test_the_optimiser_is_nag_with_the_settings_values():
-    optimizer = build.optimizer(settings(lr=0.3, momentum=0.7, wd=0.1))
+    optimizer = create_optimizer(settings(lr=0.3, momentum=0.7, wd=0.1))
     assert type(optimizer) is mx.optimizer.NAG
     assert (optimizer.learning_rate, optimizer.momentum, optimizer.wd) == (0.3, 0.7, 0.1)
     assert not optimizer.multi_precision
-    assert build.optimizer(settings(dtype="float16", num_gpus=1)).multi_precision
+    assert create_optimizer(settings(dtype="float16", num_gpus=1)).multi_precision
 
 
 def test_bfloat16_is_refused_where_the_processor_has_none(monkeypatch):
-    monkeypatch.setattr(build, "has_bfloat16", lambda: False)
+    monkeypatch.setattr("gluon_tricks.classification.network.has_bfloat16", lambda: False)
     with pytest.raises(InputError, match="--dtype bfloat16 needs a CPU that computes in it"):
-        build.device(settings(dtype="bfloat16"))
+        find_device(settings(dtype="bfloat16"))
 
 
 def test_gluoncv_compat_initialises_as_gluoncv_s_script():
@@ -283,7 +286,7 @@ def pack(folder, jpeg, labels):
 def test_the_evaluation_loader_reads_each_record_once_and_normalises(tmp_path, jpeg):
     chosen = settings(rgb_mean=(1.0, 2.0, 3.0), rgb_std=(2.0, 4.0, 5.0))
     with pack(tmp_path, jpeg, [1, 0, 9, 3, 3]) as records, \
-            build.eval_loader(chosen, records) as loader:
+            eval_loader(chosen, records) as loader:
         batches = list(loader.epoch())
     assert [batch.images.shape for batch in batches] == [(4, 3, 32, 32), (1, 3, 32, 32)]
     assert np.concatenate([batch.labels for batch in batches]).tolist() == [1, 0, 9, 3, 3]
@@ -298,13 +301,13 @@ def test_the_evaluation_loader_reads_each_record_once_and_normalises(tmp_path, j
     ({"crop": "pad"}, None)])
 def test_the_evaluation_loader_resizes_by_the_crop_ratio(tmp_path, jpeg, changes, resize):
     with pack(tmp_path, jpeg, [0]) as records, \
-            build.eval_loader(settings(**changes), records) as loader:
+            eval_loader(settings(**changes), records) as loader:
         assert loader._transform.resize == resize
 
 
 def test_a_label_beyond_the_classes_is_named(tmp_path, jpeg):
     with pack(tmp_path, jpeg, [0, 1, 10, 12]) as records, pytest.raises(InputError) as caught:
-        build.eval_loader(settings(), records)
+        eval_loader(settings(), records)
     assert "set.rec" in str(caught.value) and "key 2" in str(caught.value)
     assert "label 10" in str(caught.value) and "10 classes" in str(caught.value)
 
@@ -312,7 +315,7 @@ def test_a_label_beyond_the_classes_is_named(tmp_path, jpeg):
 def test_the_training_loader_shuffles_augments_and_drops_the_tail(tmp_path, jpeg):
     labels = [0, 1, 2, 3, 4, 5, 6, 7, 8]
     with pack(tmp_path, jpeg, labels) as records, \
-            build.train_loader(settings(seed=1), records) as loader:
+            train_loader(settings(seed=1), records) as loader:
         first, second = (list(loader.epoch(epoch)) for epoch in (0, 1))
     for batches in (first, second):
         assert [batch.images.shape for batch in batches] == [(4, 3, 32, 32)] * 2
@@ -323,7 +326,7 @@ def test_the_training_loader_shuffles_augments_and_drops_the_tail(tmp_path, jpeg
 
 def test_the_training_loader_without_augmentation_normalises(tmp_path, jpeg):
     chosen = settings(color_jitter=0.0, pca_noise=0.0)
-    with pack(tmp_path, jpeg, [0] * 8) as records, build.train_loader(chosen, records) as loader:
+    with pack(tmp_path, jpeg, [0] * 8) as records, train_loader(chosen, records) as loader:
         for batch in loader.epoch():
             for image, number in zip(batch.images, batch.indices, strict=True):
                 want = (10 * number - np.array([123.68, 116.779, 103.939])) / [58.393, 57.12,
@@ -335,10 +338,10 @@ def test_shuffled_labels_go_to_other_pictures_of_the_training_set_alone(tmp_path
     labels = list(range(9))
     chosen = settings(shuffle_labels=True)
     with pack(tmp_path, jpeg, labels) as records:
-        with build.train_loader(chosen, records) as loader:
+        with train_loader(chosen, records) as loader:
             seen = {int(index): int(label) for epoch in range(4) for batch in loader.epoch(epoch)
                     for index, label in zip(batch.indices, batch.labels, strict=True)}
-        with build.eval_loader(chosen, records) as loader:
+        with eval_loader(chosen, records) as loader:
             for batch in loader.epoch():
                 assert batch.labels.tolist() == batch.indices.tolist()
     assert sorted(seen) == sorted(seen.values()) == labels
@@ -347,8 +350,8 @@ def test_shuffled_labels_go_to_other_pictures_of_the_training_set_alone(tmp_path
 
 def test_xavier_also_where_the_network_brings_its_own():
     settings = Settings(model="vgg11_bn", input_size=32, batch_size=1).settled(10, 10)
-    network = build.network(settings)
-    build.initialize(network, settings, mx.cpu())
+    network = build_network(settings)
+    initialize(network, settings, mx.cpu())
     weight = network.collect_params()[f"{network.prefix}conv1_weight"].data().asnumpy()
     bound = np.sqrt(6 / ((weight.shape[0] + weight.shape[1]) * 9))
     assert 0.99 * bound < np.abs(weight).max() <= bound
@@ -358,8 +361,8 @@ def test_seeds_of_more_than_31_bits_initialise_otherwise_than_what_is_left_of_th
     def weight(seed):
         settings = Settings(model="resnet18_v1", seed=seed, input_size=32, batch_size=1)
         settings = settings.settled(10, 10)
-        network = build.network(settings)
-        build.initialize(network, settings, mx.cpu())
+        network = build_network(settings)
+        initialize(network, settings, mx.cpu())
         return network.fc.weight.data().asnumpy()
     assert not np.array_equal(weight(1), weight(1 + 2**31))
     assert not np.array_equal(weight(1), weight(1 + 2**63))
@@ -370,7 +373,7 @@ def test_the_settings_defaults_are_the_transforms_own(tmp_path, noise_records):
     noise_records(tmp_path / "a", 32, (8, 8), 2)
     settings = Settings(model="resnet18_v1").settled(32, 2)
     with (RecordSet(tmp_path / "a.rec") as records,
-          build.train_loader(settings, records) as train,
-          build.eval_loader(settings, records) as validation):
+          train_loader(settings, records) as train,
+          eval_loader(settings, records) as validation):
         assert train._transform == TrainTransform()
         assert validation._transform == EvalTransform()

@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gluon_tricks.config import Settings
+from gluon_tricks.classification.loaders import damaged_records, eval_loader, loading, train_loader
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.data import backends, native
 from gluon_tricks.data.image_record_iter import ImageRecordLoader
+from gluon_tricks.data.loader import skipped_line
 from gluon_tricks.data.record import RecordSet, RecordWriter
-from gluon_tricks.engine import build
 from gluon_tricks.errors import InputError
 
 COUNT = 12
@@ -24,7 +25,7 @@ def settings(**changes):
     (60, 8, 8), (64, 8, 8), (16, 2, 8), (4, 8, 4), (6, 4, 4), (3, 2, 3), (1, 8, 1), (60, 1, 60)])
 def test_a_machines_ranks_share_its_threads_but_take_four(monkeypatch, wanted, ranks, threads):
     monkeypatch.setenv("HOROVOD_LOCAL_SIZE", str(ranks))
-    got = build.loading(settings(num_data_workers=wanted), training=True)["workers"]
+    got = loading(settings(num_data_workers=wanted), training=True)["workers"]
     assert got == threads
 
 
@@ -55,7 +56,7 @@ def unbuilt(monkeypatch):
     monkeypatch.setattr(native, "why_not", lambda: "it was not built: apt-get install g++")
 
 
-@pytest.mark.parametrize("make", [build.train_loader, build.eval_loader])
+@pytest.mark.parametrize("make", [train_loader, eval_loader])
 @pytest.mark.parametrize("asked", ["auto", "native", "opencv"])
 def test_the_backend_is_the_one_asked_for(records, native_core, make, asked):
     with make(settings(data_backend=asked), records) as loader:
@@ -63,7 +64,7 @@ def test_the_backend_is_the_one_asked_for(records, native_core, make, asked):
         assert loader.backend == {"auto": "native"}.get(asked, asked)
 
 
-@pytest.mark.parametrize("make", [build.train_loader, build.eval_loader])
+@pytest.mark.parametrize("make", [train_loader, eval_loader])
 def test_where_native_was_not_built(records, unbuilt, make):
     with make(settings(), records) as loader:
         next(loader.epoch())
@@ -90,7 +91,7 @@ def test_the_shortcut_reaches_the_decoder(records, native_core, monkeypatch, cha
     seen, job = [], backends.native_job
     monkeypatch.setattr(backends, "native_job", lambda *rest, dct_shortcut, **options: seen.append(
         dct_shortcut) or job(*rest, dct_shortcut=dct_shortcut, **options))
-    for make in (build.train_loader, build.eval_loader):
+    for make in (train_loader, eval_loader):
         with make(settings(**changes), records) as loader:
             next(loader.epoch())
             loader.close()
@@ -100,9 +101,9 @@ def test_the_shortcut_reaches_the_decoder(records, native_core, monkeypatch, cha
         assert seen == [train] * 3 + [evaluation] * 3  # three batches each, all prefetched
 
 
-@pytest.mark.parametrize("make", [build.train_loader, build.eval_loader])
+@pytest.mark.parametrize("make", [train_loader, eval_loader])
 def test_the_rest_of_the_flags_reaches_the_loader(records, monkeypatch, make):
-    monkeypatch.setattr(build, "cores", lambda: 3)
+    monkeypatch.setattr("gluon_tricks.classification.network.cores", lambda: 3)
     with make(settings(num_data_workers=0, antialias=True, on_bad_record="skip"), records,
               [5]) as loader:
         assert loader._pool._max_workers == 3
@@ -120,20 +121,20 @@ def test_the_rest_of_the_flags_reaches_the_loader(records, monkeypatch, make):
 
 def test_autoaugment_is_for_training_alone(records):
     chosen = settings(auto_augment="svhn")
-    with build.train_loader(chosen, records) as training, \
-            build.eval_loader(chosen, records) as validation:
+    with train_loader(chosen, records) as training, \
+            eval_loader(chosen, records) as validation:
         assert training._transform.auto_augment == "svhn" and training.backend == "opencv"
         assert "auto_augment" not in vars(validation._transform)
         assert np.isfinite(next(training.epoch()).images).all()
 
 
 def test_mxnet_s_loaders_have_what_runs_ask_of_them(records):
-    for make in (build.train_loader, build.eval_loader):
+    for make in (train_loader, eval_loader):
         with make(settings(data_backend="mxnet", num_data_workers=0), records) as loader:
             assert isinstance(loader, ImageRecordLoader)
             assert (loader.backend, loader.skipped, loader.records) == ("mxnet", set(), records)
             assert "random" in loader.backend_note and "\n" not in loader.backend_note
-            assert build.skipped_line(loader) == ""
+            assert skipped_line(loader) == ""
             assert sum(len(batch.labels) for batch in loader.epoch()) == COUNT
 
 
@@ -142,9 +143,9 @@ def test_mxnet_s_loaders_have_what_runs_ask_of_them(records):
 def test_gluoncv_rounds_the_short_edge_up(records, size, ratio, ours, gluoncvs):
     """331 / 0.875 = 378.29, 32 / 0.9 = 35.56, 96 / 0.92 = 104.35."""
     changes = {"input_size": size, "crop_ratio": ratio}
-    with build.eval_loader(settings(**changes), records) as loader:
+    with eval_loader(settings(**changes), records) as loader:
         assert loader._transform.resize == ours
-    with build.eval_loader(settings(data_backend="mxnet", **changes), records) as loader:
+    with eval_loader(settings(data_backend="mxnet", **changes), records) as loader:
         assert loader._settings["resize"] == gluoncvs
 
 
@@ -153,9 +154,9 @@ DAMAGE = {4: b"no picture", 9: 700, 11: b""}
 
 def test_damage_is_found_before_a_run(pack):
     with pack(DAMAGE) as records:
-        assert build.damaged_records(settings(on_bad_record="skip"), records) == [4, 9, 11]
+        assert damaged_records(settings(on_bad_record="skip"), records) == [4, 9, 11]
         with pytest.raises(InputError) as caught:
-            build.damaged_records(settings(), records)
+            damaged_records(settings(), records)
         message = str(caught.value)
         place = f"the record with key 104 at byte {records.offsets[4]}"
     assert message.startswith(f"{records.path}, {place}: ")
@@ -165,42 +166,42 @@ def test_damage_is_found_before_a_run(pack):
 
 @pytest.mark.parametrize("action", ["fail", "skip"])
 def test_a_whole_set_has_no_damage(records, action):
-    assert build.damaged_records(settings(on_bad_record=action, num_data_workers=0), records) == []
+    assert damaged_records(settings(on_bad_record=action, num_data_workers=0), records) == []
 
 
 def test_a_set_of_damaged_records_alone_is_refused(pack):
     with pack(dict.fromkeys(range(COUNT), b"no picture")) as records, \
             pytest.raises(InputError, match="all 12 records are damaged"):
-        build.damaged_records(settings(on_bad_record="skip"), records)
+        damaged_records(settings(on_bad_record="skip"), records)
 
 
 def test_the_line_names_the_keys(pack):
     chosen = settings(on_bad_record="skip")
     with pack(DAMAGE) as records:
-        found = build.damaged_records(chosen, records)
-        with build.eval_loader(chosen, records, found) as loader:
-            assert build.skipped_line(loader) == (
+        found = damaged_records(chosen, records)
+        with eval_loader(chosen, records, found) as loader:
+            assert skipped_line(loader) == (
                 f"{records.path}: 3 damaged records are left out, by key: "
                 "104, 109, 111")
             loader.skipped = set(range(12)) - {0}
-            assert build.skipped_line(loader).endswith(", 110, 111")
-    with pack(name="whole") as records, build.eval_loader(chosen, records) as loader:
-        assert build.skipped_line(loader) == ""
+            assert skipped_line(loader).endswith(", 110, 111")
+    with pack(name="whole") as records, eval_loader(chosen, records) as loader:
+        assert skipped_line(loader) == ""
 
 
 def test_a_long_line_is_cut(tmp_path, noise_records):
     noise_records(tmp_path / "many", 30, (8, 8), 2)
     chosen = dataclasses.replace(settings(), num_classes=2)
     with RecordSet(tmp_path / "many.rec") as records, \
-            build.eval_loader(chosen, records, range(25)) as loader:
-        line = build.skipped_line(loader)
+            eval_loader(chosen, records, range(25)) as loader:
+        line = skipped_line(loader)
     assert "25 damaged records" in line
     assert line.endswith("by key: " + ", ".join(map(str, range(20))) + ", ...")
 
 
 def test_the_seed_reaches_the_pictures_and_their_order(records):
     def numbers(seed):
-        with build.train_loader(settings(seed=seed), records) as loader:
+        with train_loader(settings(seed=seed), records) as loader:
             return {index: image.tobytes() for batch in loader.epoch()
                     for index, image in zip(batch.indices.tolist(), batch.images, strict=True)}
 
@@ -217,9 +218,9 @@ def test_the_flags_reach_image_record_iter(records):
                       num_data_workers=3)
     pixels = {"mean_r": 1, "mean_g": 2, "mean_b": 3, "std_r": 4, "std_g": 5, "std_b": 6,
               "preprocess_threads": 3, "data_shape": (3, 32, 32), "batch_size": 4}
-    with build.train_loader(chosen, records) as loader:
+    with train_loader(chosen, records) as loader:
         assert loader._settings.items() >= {
             **pixels, "seed": 5, "min_random_area": 0.3, "max_random_area": 0.6,
             "brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "pca_noise": 0.3}.items()
-    with build.eval_loader(chosen, records) as loader:
+    with eval_loader(chosen, records) as loader:
         assert loader._settings.items() >= pixels.items()

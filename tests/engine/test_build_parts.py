@@ -4,8 +4,10 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.config import Settings
-from gluon_tricks.engine import build
+from gluon_tricks.classification.network import build_loss, build_network, build_teacher_network
+from gluon_tricks.config.settings import Settings
+from gluon_tricks.engine.optimizer import create_optimizer
+from gluon_tricks.models.graph import hybridize, is_random
 
 LOGITS, TAUGHT = np.array([[2.0, 0.0, -1.0]]), np.array([[1.0, 1.5, 0.0]])
 
@@ -33,7 +35,7 @@ def test_the_loss_is_what_the_flags_say(flags, target, hard, soft, t, mixup):
         soft * t**2 * np.sum(wanted * log_softmax(LOGITS / t))
     given = mx.nd.array([target]) if mixup else mx.nd.array([0], dtype="int32")
     arrays = [mx.nd.array(LOGITS), given] + [mx.nd.array(TAUGHT)] * ("teacher" in flags)
-    found = build.loss(settled(**flags, mixup=mixup))(*arrays)
+    found = build_loss(settled(**flags, mixup=mixup))(*arrays)
     assert found.asnumpy() == pytest.approx([want], rel=1e-5)
 
 
@@ -45,14 +47,14 @@ def test_the_loss_is_what_the_flags_say(flags, target, hard, soft, t, mixup):
     ({"optimizer": "adabound", "final_lr": 0.3}, "adabound", {"_final_lr": 0.3, "_base_lr": 1e-3}),
     ({"optimizer": "adam", "lr": 0.2}, "adam", {"lr": 0.2})], ids=str)
 def test_the_optimiser_is_what_the_flags_say(flags, kind, values):
-    optimizer = build.optimizer(settled(**flags))
+    optimizer = create_optimizer(settled(**flags))
     assert type(optimizer).__name__.lower() == kind
     assert {name: getattr(optimizer, name) for name in values} == values
 
 
 def test_the_teacher_has_none_of_the_network_s_options():
     """cifar_resnet20_v1 knows no dropout."""
-    net = build.teacher_network(settled(model="resnet18_v1d", dropout=0.5, last_gamma=True,
+    net = build_teacher_network(settled(model="resnet18_v1d", dropout=0.5, last_gamma=True,
                                         teacher="cifar_resnet20_v1", input_size=32))
     assert net.collect_params(".*output.*weight")
 
@@ -61,13 +63,13 @@ def test_the_teacher_has_none_of_the_network_s_options():
     ("resnet18_v1", {}, False), ("resnet18_v1", {"dropout": 0.1}, True), ("alexnet", {}, True)])
 def test_networks_that_draw_random_numbers_are_known(model, changes, random):
     chosen = Settings(model=model, batch_size=4, **changes).settled(64, 10)
-    assert build.is_random(build.network(chosen)) is random
+    assert is_random(build_network(chosen)) is random
 
 
 @pytest.mark.parametrize(("mode", "compiled"), [("hybrid", True), ("symbolic", True),
                                                 ("imperative", False)])
 def test_the_mode_says_whether_the_network_is_compiled(mode, compiled):
     chosen = settled(mode=mode)
-    net = build.network(chosen)
-    build.hybridize(net, chosen)
+    net = build_network(chosen)
+    hybridize(net, chosen)
     assert net._active is compiled

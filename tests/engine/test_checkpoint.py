@@ -11,9 +11,9 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.engine import checkpoint
-from gluon_tricks.engine.checkpoint import Checkpoint, newest, read, save
 from gluon_tricks.errors import InputError
+from gluon_tricks.runs import checkpoint
+from gluon_tricks.runs.checkpoint import Checkpoint, newest, read, save
 
 STATE = {"progress": {"epoch": 1, "seconds": 0.1 + 0.2}, "settings": {"model": "a", "lr": 1e-7},
          "logs": {"log.jsonl": 12}, "versions": {"mxnet": "1.9.1"}}

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gluon_tricks.engine import curves
+from gluon_tricks.runs import curves
 
 # Epochs of 10 updates, a step line every 5.
 STEPS = [{"kind": "step", "epoch": update // 10, "update": update, "lr": 0.1 - update / 1000,

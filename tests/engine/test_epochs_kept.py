@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-from gluon_tricks.engine import runlog
 from gluon_tricks.engine import train as engine
-from gluon_tricks.engine.metrics import Scores
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
+from gluon_tricks.runs import runlog
+from gluon_tricks.runs.scores import Scores
 
 pytestmark = pytest.mark.usefixtures("tiny")
 VAL = {"val_loss", "val_top1", "val_top5", "val_count"}

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
-from gluon_tricks.config import Settings
+from gluon_tricks.classification.evaluate import evaluate, evaluate_each
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.loader import Batch, RecordLoader
 from gluon_tricks.data.order import EvalOrder
-from gluon_tricks.data.recipes import EvalTransform, TenCropTransform
 from gluon_tricks.data.record import RecordSet, RecordWriter
-from gluon_tricks.engine.evaluate import evaluate, evaluate_each
-from gluon_tricks.engine.evaluations import Plan, evaluations
+from gluon_tricks.data.transforms import EvalTransform, TenCropTransform
 from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.inference.evaluations import Plan, evaluations
 from gluon_tricks.models.zoo import get_model
 
 COUNT, CLASSES = 103, 7

@@ -8,11 +8,13 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.config import Settings
+from gluon_tricks.classification import weights
+from gluon_tricks.classification.network import get_model
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.classes import write_classes
-from gluon_tricks.engine import build, trained, weights
-from gluon_tricks.engine.evaluations import Plan, evaluations
 from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.inference import trained
+from gluon_tricks.inference.evaluations import Plan, evaluations
 from gluon_tricks.models.zoo import get_model
 
 COUNT, CLASSES = 11, 3
@@ -31,7 +33,7 @@ def val(tmp_path_factory, noise_records):
 def saved(tmp_path, tiny):
     """saved(path, scale=1): the parameters of a tiny network, random."""
     def save(path, scale=1.0):
-        net = build.get_model("any", CLASSES)
+        net = get_model("any", CLASSES)
         mx.random.seed(3)
         net.initialize(mx.init.Normal(scale))
         net(mx.nd.ones((1, 3, 32, 32)))

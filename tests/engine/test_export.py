@@ -17,10 +17,11 @@ from gluoncv import model_zoo
 from mxnet.gluon import nn
 
 from gluon_tricks import cli
-from gluon_tricks.engine import export as exporting
-from gluon_tricks.engine import onnx_file, trained, weights
-from gluon_tricks.engine.export import check, export
+from gluon_tricks.classification import weights
 from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.inference import export as exporting
+from gluon_tricks.inference import onnx_file, trained
+from gluon_tricks.inference.export import check, export
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "export.py"
 pytestmark = pytest.mark.usefixtures("onnx_packages")

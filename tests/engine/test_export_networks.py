@@ -11,8 +11,8 @@ import pytest
 from exported import read, settle
 from gluoncv import model_zoo
 
-from gluon_tricks.engine import trained
-from gluon_tricks.engine.export import export
+from gluon_tricks.inference import trained
+from gluon_tricks.inference.export import export
 from gluon_tricks.models.zoo import get_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("onnx_packages")]

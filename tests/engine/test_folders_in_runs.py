@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gluon_tricks.config import Settings
-from gluon_tricks.data import pack
+from gluon_tricks.classification.evaluate import evaluate
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.benchmark import input_speed
-from gluon_tricks.engine.evaluate import evaluate
-from gluon_tricks.engine.evaluations import Plan, evaluations
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.inference.evaluations import Plan, evaluations
+from gluon_tricks.prepare import pack
 
 TIMES = ("seconds", "samples_per_second", "data_wait")  # of a line of log.jsonl
 

@@ -9,14 +9,16 @@ import pytest
 from mxnet import autograd
 from mxnet.gluon import nn
 
-from gluon_tricks.config import Settings
-from gluon_tricks.engine import build, runlog
+from gluon_tricks.classification.network import build_network, initialize
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine import train as engine
-from gluon_tricks.engine.freezing import freeze, frozen_names
+from gluon_tricks.engine.optimizer import create_updater
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
+from gluon_tricks.models.freezing import freeze, frozen_names
 from gluon_tricks.models.zoo import get_model
-from gluon_tricks.parallel import Ranks
+from gluon_tricks.parallel.ranks import Ranks
+from gluon_tricks.runs import runlog
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +70,8 @@ def test_parts_that_are_none_are_refused_in_one_line(name, part, said):
 def test_frozen_batch_norms_give_in_training_what_they_give_in_prediction():
     chosen = Settings(model="cifar_resnet20_v1", input_size=32, init_params="a",
                       freeze_until="features.4").settled(64, 4)
-    net = build.network(chosen)
-    build.initialize(net, chosen, mx.cpu())
+    net = build_network(chosen)
+    initialize(net, chosen, mx.cpu())
     for name, parameter in net._collect_params_with_prefix().items():
         if name.endswith("running_var"):
             parameter.set_data(mx.nd.full(parameter.shape, 1.7))
@@ -104,7 +106,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_bit_of_the_frozen_part_changes(settings, arrays, tmp_path, monkeypatch, case):
-    monkeypatch.setattr(build, "get_model", networks.normalised)
+    monkeypatch.setattr("gluon_tricks.classification.network.get_model", networks.normalised)
     monkeypatch.setattr(engine, "join", lambda size: contextlib.nullcontext(Perturbing()))
     net = networks.normalised("", 3)
     net.initialize(mx.init.Normal(0.3))
@@ -124,7 +126,7 @@ def test_no_bit_of_the_frozen_part_changes(settings, arrays, tmp_path, monkeypat
 
 
 def test_without_freezing_all_of_it_changes(settings, arrays, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "get_model", networks.normalised)
+    monkeypatch.setattr("gluon_tricks.classification.network.get_model", networks.normalised)
     net = networks.normalised("", 3)
     net.initialize(mx.init.Normal(0.3))
     net.save_parameters(str(tmp_path / "init.params"))
@@ -134,7 +136,7 @@ def test_without_freezing_all_of_it_changes(settings, arrays, tmp_path, monkeypa
 
 
 def test_the_frozen_part_is_among_what_a_checkpoint_is_made_for(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "get_model", networks.normalised)
+    monkeypatch.setattr("gluon_tricks.classification.network.get_model", networks.normalised)
     net = networks.normalised("", 3)
     net.initialize()
     net.save_parameters(str(tmp_path / "init.params"))
@@ -164,7 +166,7 @@ def test_the_classifier_s_rate_is_so_many_times_the_others(name, monkeypatch):
     net.initialize()
     for parameter in net.collect_params().values():
         parameter.set_data(mx.nd.ones(parameter.shape))
-    update = build.update(net, chosen)
+    update = create_updater(net, chosen)
     for number in range(2):
         for gradient in update.gradients:
             gradient[:] = 1

@@ -5,8 +5,9 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.engine.parameters import classes_of, load_parameters, read_parameters
 from gluon_tricks.errors import InputError
+from gluon_tricks.models.parameters import classes_of, load_parameters
+from gluon_tricks.models.params_file import read_parameters
 from gluon_tricks.models.zoo import get_model
 
 CLASSES = 6

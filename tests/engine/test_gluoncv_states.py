@@ -13,9 +13,11 @@ from gluoncv.utils import LRScheduler, LRSequential
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
-from gluon_tricks.config import Settings
-from gluon_tricks.engine import build, gluoncv_states
-from gluon_tricks.engine.initial import go_on_with_gluoncv, load_initial
+from gluon_tricks.classification import gluoncv_states
+from gluon_tricks.classification.initial import go_on_with_gluoncv, load_initial
+from gluon_tricks.classification.network import build_network, get_model, initialize
+from gluon_tricks.config.settings import Settings
+from gluon_tricks.engine.optimizer import create_updater
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
 from gluon_tricks.models import resnet, zoo
@@ -72,10 +74,10 @@ def test_three_more_updates_are_those_of_gluoncv(name, optimizer, whole, tmp_pat
     settings = Settings(model=name, resume_params=str(params), resume_states=str(states),
                         resume_epoch=10, optimizer=optimizer, lr=LR, wd=1e-3,
                         input_size=64, mode="imperative").settled(64, 5)
-    ours = build.network(settings)
-    build.initialize(ours, settings, mx.cpu())
+    ours = build_network(settings)
+    initialize(ours, settings, mx.cpu())
     load_initial(ours, settings, None)
-    update = build.update(ours, settings)
+    update = create_updater(ours, settings)
     progress = go_on_with_gluoncv(ours, update, settings)
     assert (progress.epoch, progress.step, progress.best) == (10, 0, None)
     for number, _ in enumerate(passes(ours, 3, 6)):
@@ -245,7 +247,7 @@ def test_states_that_do_not_fit_are_refused(tmp_path):
 
 def test_a_run_goes_on_at_its_epoch(settings, tiny, lines, arrays, tmp_path):
     whole = train(settings(num_epochs=3, log_interval=1, save_dir=str(tmp_path / "whole"))).folder
-    net = build.get_model("", 3)
+    net = get_model("", 3)
     net.initialize()
     net.save_parameters(str(tmp_path / "9.params"))
     chosen = settings(num_epochs=3, log_interval=1, resume_epoch=2, ema=0.9,
@@ -262,7 +264,7 @@ def test_a_run_goes_on_at_its_epoch(settings, tiny, lines, arrays, tmp_path):
 
 def test_one_command_begins_and_goes_on(settings, tiny, lines, tmp_path):
     """--resume auto beside --resume-params: the second call goes on from the checkpoint."""
-    net = build.get_model("", 3)
+    net = get_model("", 3)
     net.initialize()
     net.save_parameters(str(tmp_path / "9.params"))
     given = {"resume": "auto", "resume_params": str(tmp_path / "9.params"), "resume_epoch": 1,

@@ -11,12 +11,19 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
-from gluon_tricks.config import Settings
-from gluon_tricks.engine import build, weights
-from gluon_tricks.engine.initial import check_teacher, load_initial
-from gluon_tricks.engine.parameters import classifier_names
+from gluon_tricks.classification import weights
+from gluon_tricks.classification.initial import check_teacher, load_initial
+from gluon_tricks.classification.network import (
+    build_network,
+    build_teacher,
+    build_teacher_network,
+    get_model,
+    initialize,
+)
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
+from gluon_tricks.models.parameters import classifier_names
 
 NAME = "cifar_resnet20_v1"
 
@@ -50,8 +57,8 @@ def begun(classes, names=None, **changes):
     nets = []
     for given in ({}, changes):
         chosen = Settings(model=NAME, input_size=32, seed=3, **given).settled(64, classes)
-        nets.append(build.network(chosen))
-        build.initialize(nets[-1], chosen, mx.cpu())
+        nets.append(build_network(chosen))
+        initialize(nets[-1], chosen, mx.cpu())
     return nets[1], nets[0], load_initial(nets[1], chosen, names)
 
 
@@ -126,14 +133,14 @@ def test_other_shapes_than_the_classifier_s_are_no_matter_of_a_new_one(tmp_path)
                                                               ["output.0.weight"]),
     ("googlenet", ["head.2.weight", "head.2.bias", "output.weight", "output.bias"])])
 def test_the_classifier_is_what_the_number_of_classes_changes(name, want):
-    few, many = (build.get_model(name, classes=classes)._collect_params_with_prefix()
+    few, many = (get_model(name, classes=classes)._collect_params_with_prefix()
                  for classes in (7, 11))
     assert [key for key in few if few[key].shape != many[key].shape] == want
-    assert classifier_names(build.get_model(name)) == want
+    assert classifier_names(get_model(name)) == want
 
 
 def test_a_run_starts_from_them_and_does_not_look_at_them_again(settings, tiny, arrays, tmp_path):
-    net = build.get_model("", 3)
+    net = get_model("", 3)
     net.initialize(mx.init.Normal(0.3))
     net.save_parameters(str(tmp_path / "init.params"))
     common = {"init_params": str(tmp_path / "init.params"), "num_epochs": 2}
@@ -164,7 +171,7 @@ def test_teachers(folder, given):
     changes = {"folder": {"teacher": str(folder)}, "file": {"teacher": str(file)},
                "name and file": {"teacher": NAME, "teacher_params": str(file)}}[given]
     pictures = mx.nd.random.normal(shape=(2, 3, 32, 32))
-    teacher = build.teacher(taught(**changes), mx.cpu())
+    teacher = build_teacher(taught(**changes), mx.cpu())
     want = made()(pictures).asnumpy()
     np.testing.assert_allclose(teacher(pictures).asnumpy(), want, rtol=1e-4,
                                atol=1e-5 * np.abs(want).max())
@@ -172,14 +179,14 @@ def test_teachers(folder, given):
 
 def test_teachers_that_cannot_teach(folder):
     with pytest.raises(InputError, match=r"the teacher: .*\(4, 64\), the network's is \(5, 64\)"):
-        build.teacher(Settings(model="resnet18_v1", input_size=32, teacher=str(folder)
+        build_teacher(Settings(model="resnet18_v1", input_size=32, teacher=str(folder)
                                ).settled(64, 5), mx.cpu())
     (folder / "config.json").unlink()
     with pytest.raises(InputError, match="does not say which network it is of: give its name by "
                        "--teacher, and the file by --teacher-params"):
-        build.teacher_network(taught(teacher=str(folder)))
+        build_teacher_network(taught(teacher=str(folder)))
     with pytest.raises(InputError, match=r"the teacher: runs/gone is no \.params file, no run"):
-        build.teacher_network(taught(teacher="runs/gone"))
+        build_teacher_network(taught(teacher="runs/gone"))
 
 
 @pytest.mark.slow
@@ -217,12 +224,12 @@ def test_a_teacher_of_other_labels_or_pictures_is_refused(folder, beside, said):
 
 def test_a_file_of_a_teacher_that_is_not_there_is_no_name():
     with pytest.raises(InputError, match=r"the teacher: nope\.params is no \.params file"):
-        build.teacher_network(taught(teacher="nope.params"))
+        build_teacher_network(taught(teacher="nope.params"))
 
 
 def test_a_teacher_s_folder_says_which_network_it_is(folder):
     with pytest.raises(InputError, match="is no network's name, which --teacher-params needs"):
-        build.teacher_network(taught(teacher=str(folder), teacher_params="a.params"))
+        build_teacher_network(taught(teacher=str(folder), teacher_params="a.params"))
 
 
 @pytest.mark.parametrize(("names", "more", "said"), [

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from gluon_tricks.engine.linefile import LineFile
+from gluon_tricks.runs.linefile import LineFile
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.config import Settings
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine import step
 from gluon_tricks.engine.benchmark import SyntheticRun
-from gluon_tricks.engine.parameters import arrays_of
-from gluon_tricks.engine.progress import Progress
 from gluon_tricks.engine.train import train_epoch
+from gluon_tricks.models.parameters import arrays_of
 from gluon_tricks.optim.precision import LossScale
+from gluon_tricks.runs.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

@@ -6,7 +6,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.engine.metrics import MeanOverCrops, Sums, Tally, TopClass, mean_scores
+from gluon_tricks.classification.metrics import MeanOverCrops, Tally, TopClass
+from gluon_tricks.runs.scores import Sums, mean_scores
 
 
 def scores_of(*batches):

@@ -7,14 +7,14 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.config import Settings
-from gluon_tricks.engine import build
+from gluon_tricks.classification.metrics import Tally
+from gluon_tricks.classification.network import build_teacher, get_model
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.benchmark import SyntheticRun, synthetic_batch
-from gluon_tricks.engine.metrics import Tally
-from gluon_tricks.engine.parameters import arrays_of
 from gluon_tricks.engine.step import Step
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
+from gluon_tricks.models.parameters import arrays_of
 
 
 def test_statistics_that_are_yet_to_be_written_outlive_validation():
@@ -42,14 +42,14 @@ def test_statistics_that_are_yet_to_be_written_outlive_validation():
 def test_a_teacher_that_cannot_teach_is_named_as_the_teacher(tmp_path, teacher, file, said):
     settings = Settings(model="cifar_resnet20_v1", input_size=32).settled(64, 3)
     for name, model, classes in (("other", "cifar_resnet20_v1", 3), ("classes", "resnet18_v1", 5)):
-        net = build.get_model(model, classes=classes)
+        net = get_model(model, classes=classes)
         net.initialize()
         net(mx.nd.zeros((1, 3, 32, 32)))
         net.save_parameters(str(tmp_path / name))
     chosen = Settings(**{**vars(settings), "teacher": teacher,
                          "teacher_params": file and str(tmp_path / file)})
     with pytest.raises(InputError, match=said) as caught:
-        build.teacher(chosen, mx.cpu())
+        build_teacher(chosen, mx.cpu())
     assert "--model" not in str(caught.value)
 
 

@@ -13,16 +13,9 @@ from gluoncv import model_zoo
 from mxnet.gluon import nn
 
 import gluon_tricks
-from gluon_tricks.engine.parameters import (
-    arrays_of,
-    check_layout,
-    classes_of,
-    load_parameters,
-    read_parameters,
-    save_arrays,
-    set_arrays,
-)
 from gluon_tricks.errors import InputError
+from gluon_tricks.models.parameters import arrays_of, classes_of, load_parameters, set_arrays
+from gluon_tricks.models.params_file import check_layout, read_parameters, save_arrays
 from gluon_tricks.models.zoo import get_model
 
 ROOT = Path(gluon_tricks.__file__).parent.parent
@@ -124,7 +117,8 @@ import resource, signal, sys
 from pathlib import Path
 import mxnet as mx
 from mxnet.gluon import nn
-from gluon_tricks.engine.parameters import arrays_of, save_arrays
+from gluon_tricks.models.parameters import arrays_of
+from gluon_tricks.models.params_file import save_arrays
 file = Path(sys.argv[1])
 net = nn.Dense(40, in_units=30)
 net.initialize()

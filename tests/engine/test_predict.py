@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from gluoncv.model_zoo import get_model, model_store
 
-from gluon_tricks.engine.predict import Picture, find_pictures, open_network, predict
 from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.inference.predict import Picture, find_pictures, open_network, predict
 
 CLASSES = 7
 RESIZED = {"model": "resnet18_v1b", "num_classes": CLASSES, "input_size": 64, "crop_ratio": 0.8,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from gluoncv.model_zoo import get_model, model_store
 
-from gluon_tricks.config import Settings
-from gluon_tricks.engine import build
+from gluon_tricks.classification.network import build_teacher
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.errors import InputError
 
 
@@ -46,7 +46,7 @@ def test_gluoncv_s_parameters_are_downloaded_and_taken(store, tmp_path, monkeypa
     name = f"cifar_resnet20_v1-{digest[:8]}"
     with zipfile.ZipFile(store / f"{name}.zip", "w") as archive:
         archive.write(saved, f"{name}.params")
-    teacher = build.teacher(settings("cifar_resnet20_v1"), mx.cpu())
+    teacher = build_teacher(settings("cifar_resnet20_v1"), mx.cpu())
     assert (tmp_path / "home" / "models" / f"{name}.params").is_file()
     pictures = mx.nd.random.normal(shape=(2, 3, 32, 32))
     np.testing.assert_allclose(teacher(pictures).asnumpy(), wanted(pictures).asnumpy(), rtol=1e-4,
@@ -60,7 +60,7 @@ def test_gluoncv_s_parameters_are_downloaded_and_taken(store, tmp_path, monkeypa
      "--teacher-params")])
 def test_what_cannot_be_had_is_said_in_one_line(store, teacher, message):
     with pytest.raises(InputError, match=message) as caught:
-        build.teacher(settings(teacher), mx.cpu())
+        build_teacher(settings(teacher), mx.cpu())
     assert "\n" not in str(caught.value)
 
 
@@ -70,4 +70,4 @@ def test_a_missing_network_is_said_plainly(tmp_path, monkeypatch):
     monkeypatch.setenv("MXNET_HOME", str(tmp_path))
     monkeypatch.setenv("NO_PROXY", "*")
     with pytest.raises(InputError, match=r"downloaded \(no connection to 127\.0\.0\.1:1\): give"):
-        build.teacher(settings("cifar_resnet20_v1"), mx.cpu())
+        build_teacher(settings("cifar_resnet20_v1"), mx.cpu())

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from gluon_tricks.engine.metrics import Scores, Sums
-from gluon_tricks.engine.progress import Progress
 from gluon_tricks.optim.precision import LossScale
+from gluon_tricks.runs.progress import Progress
+from gluon_tricks.runs.scores import Scores, Sums
 
 
 def progress():

@@ -8,7 +8,7 @@ import networks
 import numpy as np
 import pytest
 
-from gluon_tricks.config import Settings
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.order import epoch_permutation
 from gluon_tricks.data.record import RecordWriter
 from gluon_tricks.engine.train import train
@@ -195,7 +195,7 @@ def test_damaged_records_leave_the_mean_over_what_is_left(made, name, folder, ar
                                                           monkeypatch, tmp_path):
     """As one process makes it, with the batch of both."""
     job = made(name)
-    monkeypatch.setattr("gluon_tricks.engine.build.get_model", networks.plain)
+    monkeypatch.setattr("gluon_tricks.classification.network.get_model", networks.plain)
     settings = settings_of(name, folder)
     alone = train(Settings(**{**settings, "num_cpu_ranks": 0, "save_dir": str(tmp_path / "a"),
                               "batch_size": 2 * settings["batch_size"]})).folder

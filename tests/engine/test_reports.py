@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from gluon_tricks.engine import reports
 from gluon_tricks.errors import RunFault
+from gluon_tricks.inference import reports
 
 
 def error_of(labels, predicted, probabilities):

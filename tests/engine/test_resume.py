@@ -9,12 +9,12 @@ from pathlib import Path
 import mxnet as mx
 import pytest
 
-from gluon_tricks.config import Settings
-from gluon_tricks.engine import checkpoint, resume
-from gluon_tricks.engine.checkpoint import Checkpoint
-from gluon_tricks.engine.progress import Progress
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
+from gluon_tricks.runs import checkpoint, resume
+from gluon_tricks.runs.checkpoint import Checkpoint
+from gluon_tricks.runs.progress import Progress
 
 SOMEWHERE = Path("run/checkpoints/000007")
 

@@ -6,13 +6,13 @@ import re
 
 import pytest
 
-from gluon_tricks.config import Settings
-from gluon_tricks.engine import runlog
-from gluon_tricks.engine.metrics import Scores, Sums
-from gluon_tricks.engine.progress import Progress
-from gluon_tricks.engine.runlog import RunLog, check_tensorboard
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.errors import InputError
 from gluon_tricks.optim.precision import LossScale
+from gluon_tricks.runs import runlog
+from gluon_tricks.runs.progress import Progress
+from gluon_tricks.runs.runlog import RunLog, check_tensorboard
+from gluon_tricks.runs.scores import Scores, Sums
 
 # GluonCV 0.10's train_imagenet.py writes these.
 STEP = "Epoch[%d] Batch [%d]\tSpeed: %f samples/sec\t%s=%f\tlr=%f"

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
-from gluon_tricks.config import Settings
-from gluon_tricks.engine import checkpoint, saving
-from gluon_tricks.engine.metrics import Tally
-from gluon_tricks.engine.progress import Progress
-from gluon_tricks.engine.runlog import RunLog
+from gluon_tricks.classification.metrics import Tally
+from gluon_tricks.config.settings import Settings
+from gluon_tricks.engine import saving
 from gluon_tricks.engine.saving import Saver, how_to_go_on
 from gluon_tricks.errors import RunFault, Stopped
-from gluon_tricks.parallel import Ranks
+from gluon_tricks.parallel.ranks import Ranks
+from gluon_tricks.runs import checkpoint
+from gluon_tricks.runs.progress import Progress
+from gluon_tricks.runs.runlog import RunLog
 
 NO_SPACE = OSError(28, "No space left on device")
 

@@ -10,13 +10,13 @@ import pytest
 from mxnet.gluon import nn
 
 from gluon_tricks.data import loader
-from gluon_tricks.engine import benchmark, build, step
+from gluon_tricks.engine import benchmark, step
 from gluon_tricks.engine import train as engine
-from gluon_tricks.engine.metrics import Scores
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import RunFault, Stopped
 from gluon_tricks.optim.update import Update
-from gluon_tricks.parallel import Ranks
+from gluon_tricks.parallel.ranks import Ranks
+from gluon_tricks.runs.scores import Scores
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -30,7 +30,7 @@ def normalised(monkeypatch):
                 nn.GlobalAvgPool2D(), nn.Flatten(), nn.Dense(classes, in_units=4))
         return net
 
-    monkeypatch.setattr(build, "get_model", network)
+    monkeypatch.setattr("gluon_tricks.classification.network.get_model", network)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_each_batch_is_mixed_anew_and_its_smoothed_labels_alike(settings, watch,
 
 @pytest.mark.parametrize("random", [True, False])
 def test_each_batch_has_a_seed_of_its_own_where_one_is_needed(settings, watch, monkeypatch, random):
-    monkeypatch.setattr(build, "is_random", lambda network: random)
+    monkeypatch.setattr("gluon_tricks.models.graph.is_random", lambda network: random)
     seeds = watch(step, "step_seed")
     train(settings(batch_size=2, accumulate=2, seed=3))
     assert [arguments for arguments, _ in seeds] == [
@@ -177,7 +177,7 @@ def test_a_lost_parameter_that_the_loss_does_not_show_stops_the_run(settings, mo
             run.update.weights[0][:] = np.nan
         return made
 
-    monkeypatch.setattr(build, "get_model", network)
+    monkeypatch.setattr("gluon_tricks.classification.network.get_model", network)
     monkeypatch.setattr(step, "make_update", make_update)
     with pytest.raises(RunFault, match="a parameter is not finite at update 2, lr"):
         train(settings(log_interval=3))

@@ -5,7 +5,7 @@ from signal import SIGINT, SIGTERM
 import pytest
 
 from gluon_tricks.engine.stopping import StopRequest, StopWanted
-from gluon_tricks.parallel import Ranks
+from gluon_tricks.parallel.ranks import Ranks
 
 LAG = 2  # polls that an answer may take
 

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from gluon_tricks.config import Settings
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine import train as engine
-from gluon_tricks.engine.metrics import Scores
 from gluon_tricks.engine.summary import effective_batch
 from gluon_tricks.engine.train import train
+from gluon_tricks.runs.scores import Scores
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from gluoncv.utils import LRScheduler, LRSequential
 
+from gluon_tricks.classification.network import build_network, initialize
 from gluon_tricks.data import loader
-from gluon_tricks.engine import build, step
+from gluon_tricks.engine import step
 from gluon_tricks.engine import train as engine
-from gluon_tricks.engine.checkpoint import newest
-from gluon_tricks.engine.metrics import Scores
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import RunFault
+from gluon_tricks.runs.checkpoint import newest
+from gluon_tricks.runs.scores import Scores
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -22,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("tiny")
 def start_of(settings, arrays, tmp_path):
     """The parameters that a run begins with."""
     chosen = settings.settled(21, 3)
-    net = build.network(chosen)
-    build.initialize(net, chosen, mx.cpu())
+    net = build_network(chosen)
+    initialize(net, chosen, mx.cpu())
     net.save_parameters(str(tmp_path / "start.params"))
     return arrays(tmp_path / "start.params")
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gluon_tricks.engine import trained, weights
+from gluon_tricks.classification import weights
 from gluon_tricks.errors import InputError
+from gluon_tricks.inference import trained
 
 
 def test_of_a_run_the_best_are_taken_and_of_a_checkpoint_the_average(tmp_path):

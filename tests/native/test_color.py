@@ -10,8 +10,8 @@ from gluon_tricks.augment import color
 from gluon_tricks.augment.rng import SampleRng
 from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder
-from gluon_tricks.data.recipes import EvalTransform, TrainTransform
 from gluon_tricks.data.record import RecordSet, RecordWriter
+from gluon_tricks.data.transforms import EvalTransform, TrainTransform
 
 NOTHING = [0.0, 0.0, 0.0]
 GAINS = [(1.0, 1.0, 1.0), (0.6, 1.0, 1.0), (1.4, 1.0, 1.0), (1.0, 0.6, 1.0), (1.0, 1.4, 1.0),

@@ -18,8 +18,8 @@ from gluon_tricks.augment.rng import SampleRng
 from gluon_tricks.data import backends, native
 from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder
-from gluon_tricks.data.recipes import EvalTransform, TrainTransform
 from gluon_tricks.data.record import RecordSet, RecordWriter
+from gluon_tricks.data.transforms import EvalTransform, TrainTransform
 
 SOURCES = Path(native.__file__).parent.parent / "_native"
 DRIVER = Path(__file__).with_name("fuzz_driver.cpp")

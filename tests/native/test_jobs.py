@@ -13,8 +13,8 @@ from sampling import natively, pack, smooth
 
 from gluon_tricks.augment.rng import SampleRng
 from gluon_tricks.data import backends
-from gluon_tricks.data.recipes import EvalTransform
 from gluon_tricks.data.record import RecordSet, frame
+from gluon_tricks.data.transforms import EvalTransform
 
 
 def test_a_label_behind_the_header_is_passed_over(native_core, tmp_path):
@@ -93,7 +93,7 @@ MEMORY = """
     import numpy as np
     from gluon_tricks.augment.rng import SampleRng
     from gluon_tricks.data.backends import native_job
-    from gluon_tricks.data.recipes import EvalTransform
+    from gluon_tricks.data.transforms import EvalTransform
     from gluon_tricks.data.record import RecordSet
     def memory(name):
         with open("/proc/self/status") as file:

@@ -7,7 +7,7 @@ import pytest
 from jpeg_writer import encode, scene
 from sampling import PIXELS, PLAIN, exif, images, natively, pack, smooth, with_exif
 
-from gluon_tricks.data.recipes import EvalTransform, TrainTransform
+from gluon_tricks.data.transforms import EvalTransform, TrainTransform
 
 
 def test_half_precision_of_turned_pictures(native_core, tmp_path):

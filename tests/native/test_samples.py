@@ -13,7 +13,7 @@ from sampling import PIXELS, PLAIN, SEED, exif, images, natively, pack, smooth, 
 
 from gluon_tricks.augment.crop import crop_window
 from gluon_tricks.augment.rng import SampleRng
-from gluon_tricks.data.recipes import EvalTransform, TrainTransform
+from gluon_tricks.data.transforms import EvalTransform, TrainTransform
 from gluon_tricks.errors import InputError
 
 

@@ -7,8 +7,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.config import Settings
-from gluon_tricks.engine import build
+from gluon_tricks.config.settings import Settings
+from gluon_tricks.engine.optimizer import create_optimizer
 from gluon_tricks.optim.regularize import clip_norm
 from gluon_tricks.optim.update import Update
 
@@ -19,7 +19,7 @@ UPDATES = 50
 
 def optimizer(name, dtype, **changes):
     settings = Settings(model="resnet18_v1", optimizer=name, lr=BASE_LR, wd=WD)
-    return build.optimizer(replace(settings.settled(64, 10), dtype=dtype, **changes))
+    return create_optimizer(replace(settings.settled(64, 10), dtype=dtype, **changes))
 
 
 def lr_of(update):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from mxnet.gluon import Parameter
 
-from gluon_tricks.config import Settings
-from gluon_tricks.engine import build
+from gluon_tricks.config.settings import Settings
+from gluon_tricks.engine.optimizer import create_optimizer
 from gluon_tricks.optim.update import Update
 
 NAMES = ("nag", "sgd", "adam", "adabound", "amsbound", "lars")
@@ -16,7 +16,7 @@ NAMES = ("nag", "sgd", "adam", "adabound", "amsbound", "lars")
 
 def new_update(made, name, dtype="float32", **changes):
     settings = Settings(model="resnet18_v1", optimizer=name, lr=0.05, wd=0.01).settled(64, 10)
-    return Update(made, build.optimizer(replace(settings, dtype=dtype, **changes)))
+    return Update(made, create_optimizer(replace(settings, dtype=dtype, **changes)))
 
 
 def step(made, update, numbers):

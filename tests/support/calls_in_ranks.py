@@ -11,8 +11,10 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
-from gluon_tricks import cli, launch, parallel
+from gluon_tricks import cli
 from gluon_tricks.errors import InputError, RunFault, SaidElsewhere
+from gluon_tricks.parallel import launch
+from gluon_tricks.parallel.ranks import join
 
 
 def raised(call):
@@ -145,8 +147,8 @@ def once(ranks):
 
 def main():
     size = launch.launched_size()
-    wrong = raised(lambda: parallel.join(size + 1))
-    with parallel.join(size) as ranks:
+    wrong = raised(lambda: join(size + 1))
+    with join(size) as ranks:
         found = {"join": wrong, "place": [ranks.rank, ranks.size, ranks.local_rank, ranks.first]}
         for call in (gather, from_first, sums, sums_later, union, every, broadcast, average,
                      gradients, large_gradients, together, check_same, once):

@@ -3,7 +3,8 @@
 import shlex
 
 from gluon_tricks.cli import Parser
-from gluon_tricks.config import Settings, add_flags, from_flags
+from gluon_tricks.config.flags import add_flags, from_flags
+from gluon_tricks.config.settings import Settings
 
 
 def parse(*arguments: str) -> Settings:

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import networks
 
-from gluon_tricks import cli, launch, parallel
-from gluon_tricks.config import Settings
-from gluon_tricks.engine import build, train
+from gluon_tricks import cli
+from gluon_tricks.config.settings import Settings
+from gluon_tricks.engine import train
 from gluon_tricks.errors import SaidElsewhere
+from gluon_tricks.parallel import launch
+from gluon_tricks.parallel.ranks import Horovod, join
 
 
-class Unscaled(parallel.Horovod):
+class Unscaled(Horovod):
     """Takes the mean of the gradients for their sum."""
 
     def add_gradients(self, gradients, **options):
@@ -25,7 +27,7 @@ class Unscaled(parallel.Horovod):
         return 1.0
 
 
-class Alone(parallel.Horovod):
+class Alone(Horovod):
     """Adds up nothing, and divides as though it had."""
 
     def add_gradients(self, gradients, **options):
@@ -34,12 +36,12 @@ class Alone(parallel.Horovod):
 
 def main():
     jobs = json.loads(Path(sys.argv[1]).read_text())
-    with parallel.join(launch.launched_size()) as ranks:
+    with join(launch.launched_size()) as ranks:
         own = type(ranks)
         train.join = lambda size: contextlib.nullcontext(ranks)
         for network, mistake, settings in jobs:
             ranks.__class__ = globals()[mistake] if mistake else own
-            build.get_model = getattr(networks, network)
+            get_model = getattr(networks, network)
             if ranks.rank and settings.get("init_params"):  # the first rank alone has the file
                 settings["init_params"] = "/nowhere.params"
             with contextlib.suppress(SaidElsewhere):

@@ -15,7 +15,8 @@ import signal
 import sys
 from pathlib import Path
 
-from gluon_tricks import launch, processor
+from gluon_tricks.machine import processor
+from gluon_tricks.parallel import launch
 
 HERE = Path(__file__).parent
 if not launch.launched() and int(dict(zip(sys.argv, sys.argv[1:], strict=False)).get(
@@ -24,7 +25,7 @@ if not launch.launched() and int(dict(zip(sys.argv, sys.argv[1:], strict=False))
 launch.follow()  # before MXNet is imported, whose threads keep the cores they started with
 processor.use_all_cores()
 
-from gluon_tricks.engine import build  # noqa: E402
+
 from gluon_tricks.engine.step import Step  # noqa: E402
 from gluon_tricks.engine.stopping import StopRequest  # noqa: E402
 

@@ -17,13 +17,17 @@ import mxnet as mx
 import networks
 import numpy as np
 
-from gluon_tricks import cli, launch, parallel
-from gluon_tricks.config import Settings
+from gluon_tricks import cli
+from gluon_tricks.classification.network import build_teacher, initialize
+from gluon_tricks.config.settings import Settings
 from gluon_tricks.data import loader
-from gluon_tricks.engine import build, checkpoint, runlog, step, train
-from gluon_tricks.engine.parameters import arrays_of, is_statistic
+from gluon_tricks.engine import step, train
 from gluon_tricks.engine.run import Run
 from gluon_tricks.errors import InputError, RunFault, SaidElsewhere
+from gluon_tricks.models.parameters import arrays_of, is_statistic
+from gluon_tricks.parallel import launch
+from gluon_tricks.parallel.ranks import join
+from gluon_tricks.runs import checkpoint, runlog
 
 TRAINING = 45  # records of the training sets, by which their loaders are known
 written = []  # files and folders that this process has changed
@@ -70,18 +74,18 @@ def dynamic():
 
 def another_seed():
     """The network starts from other parameters."""
-    def initialize(net, settings, where, original=build.initialize):
+    def initialize(net, settings, where, original=initialize):
         original(net, dataclasses.replace(settings, seed=settings.seed + 1), where)
 
-    return mock.patch.object(build, "initialize", initialize)
+    return mock.patch("gluon_tricks.classification.network.initialize", initialize)
 
 
 def another_teacher(path):
     """The teacher's file holds other parameters."""
-    def teacher(settings, where, original=build.teacher):
+    def teacher(settings, where, original=build_teacher):
         return original(dataclasses.replace(settings, teacher_params=path), where)
 
-    return mock.patch.object(build, "teacher", teacher)
+    return mock.patch("gluon_tricks.classification.network.build_teacher", teacher)
 
 
 def no_checkpoint():
@@ -156,12 +160,12 @@ def main():
     sys.addaudithook(note_writing)
     mx.nd.save = save
     runlog.draw_curves = lambda *_: None  # to save time
-    with parallel.join(launch.launched_size()) as ranks:
+    with join(launch.launched_size()) as ranks:
         train.join = lambda size: contextlib.nullcontext(ranks)
         for name, (network, settings, faults) in jobs.items():
             seen = {"mixed": [], "partners": [], "seeds": [], "raised": None, "result": False}
             held = {}
-            build.get_model = getattr(networks, network)
+            get_model = getattr(networks, network)
             written.clear()
             with contextlib.ExitStack() as stack:
                 for fault, (befallen, *arguments) in faults.items():

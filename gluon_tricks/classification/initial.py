@@ -1,0 +1,82 @@
+"""The parameters that a run starts from, where they are not drawn: --init-params and the like."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mxnet.gluon.block import HybridBlock
+
+from gluon_tricks.classification import gluoncv_states, weights
+from gluon_tricks.config.presets import ZOO
+from gluon_tricks.config.settings import Settings
+from gluon_tricks.data.classes import check_same_classes
+from gluon_tricks.errors import InputError
+from gluon_tricks.models.gluoncv_names import with_structural_names
+from gluon_tricks.models.parameters import arrays_of, check_fit, classifier_names, set_arrays
+from gluon_tricks.models.params_file import read_parameters
+from gluon_tricks.optim.precision import all_finite
+from gluon_tricks.optim.update import Update
+from gluon_tricks.runs.progress import Progress
+
+
+def load_initial(network: HybridBlock, settings: Settings, classes: list[str] | None) -> list[str]:
+    """Give an initialised network the parameters that the settings name; lines for the log, which
+    warn where these are of other classes than the training set's `classes`, or were fed otherwise.
+
+    With --new-classifier the last layer keeps its own. Raises InputError where there are none, or
+    they are of another network, and where one is not finite.
+    """
+    source = settings.init_params or settings.use_pretrained or settings.resume_params
+    if source is None:
+        return []
+    found = weights.of_zoo(settings.model) if source == ZOO else weights.find(source)
+    if found.model and found.model.lower() != settings.model.lower():
+        raise InputError(f"{found.path} is of {found.model}, not of {settings.model}: give other "
+                         "parameters, or the same --model")
+    arrays = with_structural_names(network, read_parameters(found.path))
+    kept = classifier_names(network) if settings.new_classifier else []
+    arrays.update({name: own for name, own in arrays_of(network).items() if name in kept})
+    check_fit(network, arrays, found.path, start=True)
+    if not all_finite(list(arrays.values())):
+        raise InputError(f"{found.path} holds numbers that are not finite, it is of a run that "
+                         "diverged: give other parameters")
+    set_arrays(network, arrays)
+    # The zoo's classes have other names than their folders.
+    warnings = _otherwise(found, settings, None if kept else classes, "take other parameters, or "
+                          "--new-classifier") if Path(source).expanduser().exists() else []
+    return [f"parameters from {found.path}" + (
+        f", all but those of {kept[0].rpartition('.')[0]}" if kept else ""),
+        *(f"warning: {said}" for said in warnings)]
+
+
+def _otherwise(found: weights.Weights, settings: Settings, classes: list[str] | None,
+               remedy: str) -> Iterator[str]:
+    """In what the run that made parameters was another one than this: the meaning of labels, where
+    `classes` are known, and how pictures are normalised; as far as what lies beside them says."""
+    try:
+        check_same_classes(found.path, found.classes, classes, remedy)
+    except InputError as error:
+        yield str(error)
+    for name in ("rgb_mean", "rgb_std"):
+        theirs = found.settings.get(name)
+        if theirs is not None and tuple(theirs) != getattr(settings, name):
+            yield (f"{found.path} was trained with --{name.replace('_', '-')} "
+                   f"{','.join(map(str, theirs))}: give the same, or {remedy}")
+
+
+def check_teacher(settings: Settings, classes: list[str] | None) -> None:
+    """Raise InputError where what lies beside the teacher's parameters says that its labels are of
+    other classes than the training set's, or that its pictures were normalised otherwise."""
+    source = settings.teacher_params or settings.teacher
+    if source is None or not Path(source).expanduser().exists():
+        return  # the zoo's, whose classes have other names than their folders
+    for said in _otherwise(weights.find(source), settings, classes, "take another teacher"):
+        raise InputError(f"the teacher: {said}")
+
+
+def go_on_with_gluoncv(network: HybridBlock, update: Update, settings: Settings) -> Progress:
+    """Where a run goes on whose parameters are --resume-params; its optimiser is given what
+    --resume-states holds. Raises InputError where that does not fit."""
+    if settings.resume_states:
+        gluoncv_states.load(Path(settings.resume_states).expanduser(), update, network,
+                            settings.optimizer)
+    return Progress(epoch=settings.resume_epoch, best_epoch=settings.resume_epoch - 1)

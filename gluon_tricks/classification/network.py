@@ -1,0 +1,157 @@
+"""The parts of a run, made from its settings."""
+
+import contextlib
+import dataclasses
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mxnet as mx
+from mxnet.gluon.block import HybridBlock
+
+from gluon_tricks.classification import weights
+from gluon_tricks.config.settings import Settings
+from gluon_tricks.errors import InputError
+from gluon_tricks.loss import Distillation, SoftmaxCrossEntropy
+from gluon_tricks.models.freezing import freeze
+from gluon_tricks.models.graph import hybridize
+from gluon_tricks.models.parameters import load_parameters
+from gluon_tricks.models.zoo import get_model
+from gluon_tricks.optim import adabound, lars  # noqa: F401, they register themselves
+
+
+def _network_options(settings: Settings) -> dict[str, Any]:
+    """The settings that are a network's options; each is false where it is not given."""
+    return {"last_gamma": settings.last_gamma, "dropout": settings.dropout,
+            "use_se": settings.use_se, "batch_norm": settings.batch_norm,
+            "use_gn": settings.use_gn, "use_sk": settings.use_sk, "use_avd": settings.use_avd,
+            "dropblock_prob": settings.dropblock_prob}
+
+
+def build_network(settings: Settings) -> HybridBlock:
+    """The network of settled settings, cast to their dtype, not initialised.
+
+    Raises InputError where the name or an option is unknown, where the network cannot take
+    pictures of that size, and where it is no classifier.
+    """
+    options = {name: value for name, value in _network_options(settings).items() if value}
+    net = get_model(settings.model, classes=settings.num_classes, input_size=settings.input_size,
+                    **options)
+    net.cast(settings.array_dtype)  # BatchNorm stays in FP32
+    check_size(net, settings)
+    return net
+
+
+def check_size(net: HybridBlock, settings: Settings) -> None:
+    """Raise InputError where the network cannot take pictures of that size, which dense layers
+    decide once they have parameters, and where it is no classifier."""
+    size, want = settings.input_size, (settings.batch_size, settings.num_classes)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # where MXNet prints a failure's arguments
+            graph = net(mx.sym.var("data"))
+            _, shapes, _ = graph.infer_shape(data=(settings.batch_size, 3, size, size),
+                                             **_known_shapes(net, graph))
+    except (mx.MXNetError, AttributeError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        groups = ", or its channels do not fall into 32 groups (--use-gn)" * settings.use_gn
+        raise InputError(f"--model {settings.model} cannot classify pictures of {size}x{size} "
+                         f"(--input-size){groups}: {reason}") from error
+    if shapes != [want]:
+        raise InputError(f"--model {settings.model} is no classifier: it gives {shapes}, "
+                         f"not one output of shape {want}")
+
+
+def _known_shapes(net: HybridBlock, graph: mx.sym.Symbol) -> dict[str, tuple[int, ...]]:
+    """The shapes of the graph's parameters, but those that the size of pictures decides."""
+    inputs = set(graph.list_inputs())
+    return {name: tuple(parameter.shape) for name, parameter in net.collect_params().items()
+            if name in inputs and parameter.shape and min(parameter.shape) > 0}
+
+
+def initialize(net: HybridBlock, settings: Settings, where: mx.Context) -> None:
+    """Xavier, uniform in +-sqrt(6 / (d_in + d_out)); biases 0, BatchNorm 1 and 0 (section 2.1).
+
+    GluonCV's is MSRAPrelu. What comes before --freeze-until is frozen.
+    """
+    size = settings.input_size
+    freeze(net, settings)
+    # GluonCV's networks leave shapes open. Infer them: a forward pass would have oneDNN reorder
+    # the weights in the background, which races with whatever reads them next.
+    net.infer_shape(mx.nd.zeros((1, 3, size, size), dtype=settings.array_dtype))
+    for name, parameter in net.collect_params().items():
+        if name.endswith("weight"):  # VGG brings an initialiser of its own
+            parameter.init = None
+    mx.random.seed(_fold(settings.seed))
+    net.initialize(mx.init.MSRAPrelu() if settings.gluoncv_compat else mx.init.Xavier(), ctx=where)
+    hybridize(net, settings)
+
+
+def _fold(seed: int) -> int:
+    """64 bits into the 31 that MXNet's seed has; a seed of 31 bits stays as it is."""
+    return (seed ^ seed >> 31 ^ seed >> 62) & 0x7FFFFFFF
+
+
+def build_loss(settings: Settings) -> HybridBlock:
+    """The training loss of settled settings."""
+    hard = SoftmaxCrossEntropy(settings.num_classes, dense=True) if settings.mixup else \
+        SoftmaxCrossEntropy(settings.num_classes, settings.label_smoothing,
+                            uniform=settings.gluoncv_compat)
+    if settings.teacher is None:
+        return hard
+    return Distillation(hard, settings.temperature, settings.hard_weight)
+
+
+def build_teacher(settings: Settings, where: mx.Context) -> HybridBlock | None:
+    """The teacher with its parameters, ready to predict; None where the settings name none.
+
+    Raises InputError where its parameters cannot be had or are of another number of classes.
+    """
+    if settings.teacher is None:
+        return None
+    net = teacher_network(settings)
+    with _speaking_of_the_teacher():
+        given = settings.teacher_params
+        load_parameters(net, Path(given).expanduser() if given else
+                        weights.find(settings.teacher).path, where)
+    net.collect_params().setattr("grad_req", "null")
+    hybridize(net, settings)
+    return net
+
+
+def build_teacher_network(settings: Settings) -> HybridBlock:
+    """The teacher without parameters, with the structure that its run gave it where --teacher is a
+    folder or a file. Raises InputError as `network` does."""
+    name, structure = settings.teacher, {}
+    with _speaking_of_the_teacher():
+        place = "/" in name or name.endswith(".params") or Path(name).expanduser().exists()
+        if place and settings.teacher_params:
+            raise InputError(f"--teacher {name} is no network's name, which --teacher-params "
+                             "needs: leave the latter out, or give the name")
+        if place:
+            found = weights.find(name)
+            if found.model is None:
+                raise InputError(f"{found.path} does not say which network it is of: give its name "
+                                 "by --teacher, and the file by --teacher-params")
+            name, structure = found.model, found.settings
+        own = {option: getattr(Settings, option) for option in _network_options(settings)}
+        own |= {option: structure[option] for option in _STRUCTURE if option in structure}
+        return network(dataclasses.replace(settings, model=name, **own))
+
+
+# The settings of a network that decide which parameters it has.
+_STRUCTURE = ("use_se", "batch_norm", "use_gn", "use_sk", "use_avd")
+
+
+@contextlib.contextmanager
+def _speaking_of_the_teacher() -> Iterator[None]:
+    """Let errors name the teacher's flag, not the flag of the network that is trained."""
+    try:
+        yield
+    except InputError as error:
+        said = str(error).replace("--model", "--teacher").replace("give a .params file",
+                                                                  "give a .params file by "
+                                                                  "--teacher-params")
+        raise InputError(f"the teacher: {said}") from error
+
+

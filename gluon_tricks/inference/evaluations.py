@@ -1,0 +1,174 @@
+"""What scripts/evaluate.py does: trained parameters on a validation set, in one way or several."""
+
+import dataclasses
+import itertools
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gluon_tricks.classification import weights
+from gluon_tricks.classification.evaluate import Answers, evaluate_each
+from gluon_tricks.classification.loaders import Loader, damaged_records, eval_loader, open_records
+from gluon_tricks.classification.network import check_size
+from gluon_tricks.config.settings import Settings
+from gluon_tricks.data.check import fingerprint
+from gluon_tricks.data.classes import check_same_classes
+from gluon_tricks.data.folder import class_folders
+from gluon_tricks.data.loader import skipped_line
+from gluon_tricks.data.sets import PictureSet
+from gluon_tricks.errors import InputError, RunFault
+from gluon_tricks.inference import reports, trained
+from gluon_tricks.inference.trained import Trained
+from gluon_tricks.models.parameters import arrays_of
+from gluon_tricks.parallel.device import find_device
+from gluon_tricks.parallel.ranks import Ranks, join
+from gluon_tricks.runs.agreement import agreed
+from gluon_tricks.runs.scores import Scores
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to evaluate, and how. Without `run` and `params`, GluonCV's parameters of the model."""
+
+    given: dict[str, Any]  # settings that were given: they outdo a run's own
+    run: Path | None = None  # a run's folder, or a checkpoint's
+    params: Path | None = None  # a file; a run's settings hold where they lie beside it
+    sizes: tuple[int, ...] = ()  # of the network's pictures; of none, the settings' own
+    ratios: tuple[float, ...] = ()  # of crops
+    crops: int = 1  # of each picture, 1 or 10
+    confusion: bool = False  # whether the confusion matrix is wanted
+    predictions: bool = False  # whether the answer to each record is
+
+
+class Result(NamedTuple):
+    """Of one input size and crop ratio."""
+
+    settings: Settings
+    crops: int
+    scores: Scores
+    calibration_error: float
+    names: list[str]  # of the classes
+    confusion: np.ndarray | None  # (classes, classes) int64: of a class, taken for another
+    predictions: list[tuple] | None  # (key, label, predicted class, its probability) of each record
+
+
+def evaluations(plan: Plan) -> Iterator[Result]:
+    """A result for each size and ratio, on the first rank; on the others none.
+
+    Says on stderr what decodes and which records are left out. Raises InputError where the
+    parameters, the network, the set and the settings do not fit together, for all sizes and ratios
+    before the first result, and RunFault where the loss is not finite.
+    """
+    with ExitStack() as stack:
+        flags = Settings(**plan.given)
+        ranks = stack.enter_context(join(flags.world_size))
+        ranks.check_same(agreed(flags, crops=plan.crops, input_sizes=plan.sizes,
+                                crop_ratios=plan.ratios,
+                                reports=(plan.confusion, plan.predictions)))
+        with ranks.together():
+            device = find_device(flags, ranks.local_rank)
+            found = _find(plan)
+            names = _names(plan, found, flags)
+            records = stack.enter_context(open_records(flags, "val", names))
+            check_same_classes(records.path, records.class_names(), names)
+            model = trained.load(found, device, **_given(plan))
+            cases = _cases(plan, model)
+            damaged = damaged_records(model.settings, records)
+        ranks.check_same(agreed(model.settings, validation_set=fingerprint(records)))
+        ranks.broadcast(arrays_of(model.network))
+        said: list[str] = []
+        for case in cases:
+            with ranks.together():
+                loader = eval_loader(case, records, damaged, ranks, plan.crops)
+            with loader:  # one at a time: each keeps the memory of some batches
+                ranks.check_same({"the data backend": loader.backend})
+                scores, answers = evaluate_each(model.network, loader, device=device, ranks=ranks,
+                                                classes=case.num_classes, crops=plan.crops)
+            if ranks.first:
+                _say(loader, said)
+            if not math.isfinite(scores.loss):
+                raise ranks.once(RunFault(f"{model.path}: the loss is {scores.loss}, these "
+                                          "parameters are of a run that diverged"))
+            result = _result(plan, case, model, records, scores, answers, ranks)
+            if ranks.first:
+                yield result
+
+
+def _names(plan: Plan, found: weights.Weights, flags: Settings) -> list[str] | None:
+    """What a set calls the parameters' classes, where that is known.
+
+    A folder that holds some of them is not to count just these: of ImageNet's they are called by
+    WNID there, the zoo's names being for people.
+    """
+    if plan.run is not None or (plan.params is not None and found.classes):
+        return found.classes
+    folder = flags.picture_folder("val")
+    if folder is None or not folder.is_dir():
+        return None
+    there = set(class_folders(folder))
+    return next((names for names in (found.classes or [], weights.imagenet_wnids())
+                 if there <= set(names)), None)
+
+
+def _find(plan: Plan) -> weights.Weights:
+    """Raises InputError where the parameters cannot be had."""
+    if plan.run is not None:
+        return weights.find(plan.run)
+    if plan.params is None:
+        return weights.of_zoo(plan.given["model"])
+    return weights.of_file(plan.params)
+
+
+def _given(plan: Plan) -> dict[str, Any]:
+    """The settings that hold in place of the parameters' own, of the first size and ratio."""
+    first = {name: values[0] for name, values in (("input_size", plan.sizes),
+                                                  ("crop_ratio", plan.ratios)) if values}
+    return {**plan.given, **first}
+
+
+def _cases(plan: Plan, model: Trained) -> list[Settings]:
+    """The settings of each evaluation. Raises InputError for the first that cannot work."""
+    own = model.settings
+    if plan.crops > 1 and own.crop == "pad":
+        raise InputError(f"--crops {plan.crops} has no meaning with --crop pad, which resizes "
+                         "nothing, so that there is nothing to crop: take --crop resized")
+    cases = [dataclasses.replace(own, input_size=size, crop_ratio=ratio).checked()
+             for size, ratio in itertools.product(plan.sizes or (own.input_size,),
+                                                  plan.ratios or (own.crop_ratio,))]
+    for case in {case.input_size: case for case in cases}.values():
+        check_size(model.network, case)
+    return cases
+
+
+def _say(loader: Loader, said: list[str]) -> None:
+    """What was not said yet of what decodes, and of the records that were left out."""
+    note = f" ({loader.backend_note})" if loader.backend_note else ""
+    for line in (f"data backend: {loader.backend}{note}", skipped_line(loader)):
+        if line and line not in said:
+            print(line, file=sys.stderr)
+            said.append(line)
+
+
+def _result(plan: Plan, case: Settings, model: Trained, records: PictureSet, scores: Scores,
+            answers: Answers, ranks: Ranks) -> Result:
+    """Of all ranks together."""
+    found = answers.labels, answers.predicted, answers.probabilities
+    bins = reports.calibration_sums(*found)
+    error = reports.calibration_error(np.reshape(ranks.sum(bins.ravel()), bins.shape))
+    names = model.classes if model.has_names else records.class_names() or []
+    names = [*names, *map(str, range(len(names), case.num_classes))][:case.num_classes]
+    matrix = predictions = None
+    if plan.confusion:
+        own = reports.confusion_matrix(*found[:2], case.num_classes)
+        matrix = np.array(ranks.sum(own.ravel()), np.int64).reshape(own.shape)
+    if plan.predictions:
+        rows = [*zip(*(part.tolist() for part in answers), strict=True)]
+        predictions = [(records.keys[index], *rest)
+                       for index, *rest in sorted(itertools.chain(*ranks.gather(rows)))]
+    return Result(case, plan.crops, scores, error, names, matrix, predictions)

@@ -1,0 +1,82 @@
+"""A network that was trained, with all that is needed to use it: by predict, evaluate, export."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mxnet as mx
+from mxnet.gluon.block import HybridBlock
+
+from gluon_tricks.classification import weights
+from gluon_tricks.classification.network import build_network, check_size
+from gluon_tricks.config import presets
+from gluon_tricks.config.settings import Settings
+from gluon_tricks.errors import InputError
+from gluon_tricks.models.graph import hybridize
+from gluon_tricks.models.parameters import classes_of, load_parameters
+from gluon_tricks.models.params_file import read_parameters
+
+# What a run's settings say of how its network is fed, and of its structure.
+_KEPT = ("model", "num_classes", "dropout", "use_se", "batch_norm", "use_gn", "use_sk", "use_avd",
+         "dropblock_prob", "input_size", "crop_ratio", "crop", "rgb_mean", "rgb_std", "antialias")
+_OWN_SIZE = {"inceptionv3": 299, "xception": 299, "xception71": 299}  # where GluonCV's is not 224
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with its parameters, FP32, ready to predict."""
+
+    settings: Settings  # whose dtype is float32
+    network: HybridBlock
+    classes: list[str]  # their names; numbers where those are unknown
+    path: Path  # of the parameters
+
+    @property
+    def has_names(self) -> bool:
+        """Whether the classes have names."""
+        return self.classes != [str(number) for number in range(len(self.classes))]
+
+
+def load(source: str | Path | weights.Weights, device: mx.Context, **given: Any) -> Trained:
+    """The network of `source` (see weights.find; or what it has found). `given` are settings that
+    outdo the run's own: model, num_classes, input_size, crop_ratio and the like.
+
+    Raises InputError where the source does not say which network it is and no model is given,
+    where the parameters do not fit, and where with them it cannot take pictures of that size.
+    """
+    found = source if isinstance(source, weights.Weights) else weights.find(source)
+    settings = _settings(found, given)
+    arrays = read_parameters(found.path)
+    classes = settings.num_classes or (found.classes and len(found.classes)) or 1000
+    network = build_network(dataclasses.replace(settings, num_classes=classes))
+    there = classes_of(network, arrays)
+    if settings.num_classes is None and there not in (None, classes):
+        classes = there
+        if classes < 2:
+            raise InputError(f"{found.path} is of a network with one output, no classifier: give "
+                             "the parameters of one with two classes or more")
+        network = build_network(dataclasses.replace(settings, num_classes=classes))
+    load_parameters(network, found.path, device)
+    settings = dataclasses.replace(settings, num_classes=classes)
+    check_size(network, settings)
+    names = found.classes if found.classes and len(found.classes) == classes else None
+    hybridize(network, settings)
+    return Trained(settings, network, names or [str(number) for number in range(classes)],
+                   found.path)
+
+
+def _settings(found: weights.Weights, given: dict[str, Any]) -> Settings:
+    kept = {name: tuple(value) if isinstance(value, list) else value
+            for name, value in found.settings.items() if name in _KEPT}
+    kept.update(given)
+    model = kept.setdefault("model", found.model)
+    if not model:
+        raise InputError(f"{found.path} does not say which network it is of: give --model, or a "
+                         "run's folder")
+    own = {"input_size": _OWN_SIZE.get(model.lower(), 224)}
+    if model.lower().startswith("cifar"):  # as GluonCV's are trained: 32 x 32, nothing resized
+        own = {name: presets.CIFAR10.usual[name] for name in ("input_size", "crop", "rgb_mean",
+                                                              "rgb_std")}
+    return Settings(**{**({"input_size": own["input_size"]} if found.settings else own), **kept}
+                    ).checked()

@@ -1,0 +1,83 @@
+"""Parameter files: written whole or not at all, refused with a reason where they do not fit."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import mxnet as mx
+from mxnet.gluon.block import HybridBlock
+
+from gluon_tricks.errors import InputError
+from gluon_tricks.models.gluoncv_names import with_structural_names
+from gluon_tricks.models.params_file import read_parameters
+
+
+def arrays_of(network: HybridBlock) -> dict[str, mx.nd.NDArray]:
+    """The network's own arrays by structural name, statistics included."""
+    return {name: parameter.data()
+            for name, parameter in network._collect_params_with_prefix().items()}
+
+
+def is_statistic(name: str) -> bool:
+    """Whether a structural name is that of a running statistic of BatchNorm's."""
+    return name.endswith(("running_mean", "running_var"))
+
+
+def classifier_names(network: HybridBlock) -> list[str]:
+    """The structural names of the last layer's parameters, also where another name shares them."""
+    own = network._collect_params_with_prefix()
+    layer = next(reversed(own)).rpartition(".")[0]
+    last = {id(parameter) for name, parameter in own.items() if name.rpartition(".")[0] == layer}
+    return [name for name, parameter in own.items() if id(parameter) in last]
+
+
+def classes_of(network: HybridBlock, arrays: Mapping[str, mx.nd.NDArray]) -> int | None:
+    """How many classes the parameters are for: the size of the classifier's last array; None where
+    they are another network's."""
+    last = classifier_names(network)[-1]
+    arrays = with_structural_names(network, arrays)
+    return arrays[last].shape[0] if last in arrays else None
+
+
+def check_fit(network: HybridBlock, arrays: Mapping[str, mx.nd.NDArray], path: Path, *,
+              start: bool = False) -> None:
+    """Raises InputError, naming the first parameters that do not fit; of those that a run is to
+    `start` from, also what to do where the classifier's alone do not."""
+    own = network._collect_params_with_prefix()
+    missing = [name for name in own if name not in arrays]
+    extra = [name for name in arrays if name not in own]
+    if missing or extra:
+        raise InputError(f"{path} is of another network: "
+                         f"lacks {', '.join(missing[:3]) or 'nothing'}, "
+                         f"has {', '.join(extra[:3]) or 'nothing'} besides; check --model")
+    wrong = [name for name, parameter in own.items()
+             if not _fits(parameter.shape, arrays[name].shape)]
+    if not wrong:
+        return
+    shown = "; ".join(f"{name} has shape {arrays[name].shape}, the network's is {own[name].shape}"
+                      for name in wrong[:2])
+    more = f"; {len(wrong) - 2} more differ" if len(wrong) > 2 else ""
+    of_classes = set(wrong) <= set(classifier_names(network))
+    remedy = "give --new-classifier to take all but these" if start and of_classes else \
+        "check --model and --num-classes"
+    raise InputError(f"{path}: {shown}{more}; {remedy}")
+
+
+def _fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether an array has a parameter's shape, of which 0 and -1 are open."""
+    return len(shape) == len(other) and all(
+        want in (0, -1, have) for want, have in zip(shape, other, strict=True))
+
+
+def load_parameters(network: HybridBlock, path: Path, device: mx.Context) -> None:
+    """Give a network a file's parameters, by their structural names or GluonCV's old ones; types
+    are cast. Raises InputError, naming the first parameters that do not fit."""
+    arrays = with_structural_names(network, read_parameters(path))
+    check_fit(network, arrays, path)
+    for name, parameter in network._collect_params_with_prefix().items():
+        parameter._load_init(arrays[name], device, cast_dtype=True)
+
+
+def set_arrays(network: HybridBlock, arrays: Mapping[str, mx.nd.NDArray]) -> None:
+    """Copy arrays, by structural name, into an initialised network's own; types are cast."""
+    for name, own in arrays_of(network).items():
+        own[:] = arrays[name].astype(own.dtype, copy=False)

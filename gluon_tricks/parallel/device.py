@@ -1,0 +1,30 @@
+"""TODO."""
+
+import mxnet as mx
+
+from gluon_tricks.config.settings import Settings
+from gluon_tricks.errors import InputError
+from gluon_tricks.machine.processor import has_bfloat16
+from gluon_tricks.optim import adabound, lars  # noqa: F401, they register themselves
+from gluon_tricks.parallel.ranks import check_gpus
+
+
+def find_device(settings: Settings, local_rank: int = 0) -> mx.Context:
+    """The device that a rank trains on. Raises InputError where it is not there, or not with that
+    dtype."""
+    if settings.num_gpus == 0:
+        if settings.dtype == "bfloat16":
+            _use_bfloat16()
+        return mx.cpu()
+    check_gpus(settings.num_gpus, local_rank + 1)
+    return mx.gpu(local_rank)
+
+
+def _use_bfloat16() -> None:
+    """Let convolutions and dense layers of all networks built from now on compute in bfloat16."""
+    if not has_bfloat16():
+        raise InputError("--dtype bfloat16 needs a CPU that computes in it (avx512_bf16 in "
+                         "/proc/cpuinfo), which this one does not: take float32")
+    from mxnet.contrib import amp  # here alone: it changes mx.nd and mx.sym
+
+    amp.init("bfloat16")

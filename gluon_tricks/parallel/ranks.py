@@ -1,0 +1,277 @@
+"""The ranks of a run, one process a device: one alone, or many that Horovod joins.
+
+Every rank calls the same methods in the same order; those that give a result wait for all ranks.
+Values travel as JSON and arrays as they are: nothing that another rank sent can run. Horovod is
+imported where there are several ranks, nowhere else.
+"""
+
+import argparse
+import contextlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gluon_tricks.errors import InputError, RunFault, SaidElsewhere, Stopped
+from gluon_tricks.machine import gpus
+from gluon_tricks.parallel.launch import launch, launched_size, require_horovod
+
+_AT_ONCE = 4  # sums under way: names repeat after so many of a length
+# What Horovod says where a rank is gone; Gloo and NCCL say it of the operation that was under way.
+_GONE = re.compile(r"Horovod has been shut down|by peer|broken pipe|not connected|"
+                   r"(read|write) error|timed out|timeout|nccl", re.IGNORECASE)
+
+
+class Ranks:
+    """A run's processes, seen from one of them. This class is a process alone."""
+
+    rank = 0
+    size = 1
+    local_rank = 0  # among those of this machine
+    hosts = 1
+    _agreed = False  # whether all leave for an error that all know of
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that writes files and speaks."""
+        return self.rank == 0
+
+    def __enter__(self) -> "Ranks":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        pass
+
+    def gather(self, value: Any) -> list:
+        """Each rank's value, in the order of ranks, as JSON gives it back."""
+        return [json.loads(json.dumps(value))]
+
+    def sum_later(self, numbers: Sequence[float]) -> Callable[[], list[float]]:
+        """Start to add up numbers over ranks, as float64; what is returned waits for the sums.
+
+        No more than three sums of as many numbers may be waited for beside a new one.
+        """
+        return lambda: list(numbers)
+
+    def broadcast(self, arrays: Mapping[str, Any]) -> None:
+        """Give every rank the first rank's content of MXNet arrays, in place."""
+
+    def average(self, arrays: Mapping[str, Any]) -> None:
+        """Give every rank the mean over ranks of MXNet arrays, in place. Does not wait."""
+
+    def add_gradients(self, gradients: Sequence[Any], *, groups: int = 0, compress: bool = False,
+                      predivide: float | None = None) -> float:
+        """Add gradients up over ranks, in place; what they were divided by. Does not wait.
+
+        Each rank's are divided by `predivide` before (None: the number of ranks, so that the sum
+        is a mean), lest a sum in FP16 overflow. `compress`: FP32 travels as FP16. `groups`: Horovod
+        reduces so many groups of them as one each; 0: it fuses what is ready within a cycle.
+        """
+        return 1.0
+
+    def sum(self, numbers: Sequence[float]) -> list[float]:
+        """Numbers added up over ranks, as float64."""
+        return self.sum_later(numbers)()
+
+    def from_first(self, value: Any) -> Any:
+        """The first rank's value; the others' counts for nothing."""
+        return self.gather(value if self.first else None)[0]
+
+    def union(self, numbers: Iterable[int]) -> set[int]:
+        """The numbers of all ranks."""
+        return set().union(*self.gather(sorted(int(number) for number in numbers)))
+
+    def wait(self) -> None:
+        """Until all ranks have come here."""
+        self.gather(None)
+
+    def all(self, good: bool) -> bool:
+        """Whether it is so on all ranks."""
+        return all(self.gather(bool(good)))
+
+    def once(self, error: BaseException) -> BaseException:
+        """What to raise where all ranks know of the same error: the first alone says it."""
+        self._agreed = True
+        if self.first:
+            return error
+        return SaidElsewhere(128 + error.number if isinstance(error, Stopped) else
+                             2 if isinstance(error, InputError) else 1)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What all ranks do or none: where one raises InputError, it says so, and all leave."""
+        error = None
+        try:
+            yield
+        except InputError as raised:
+            error = raised
+        said = {rank: text for rank, text in enumerate(self.gather(error and str(error))) if text}
+        if 0 in said:
+            raise self.once(error or InputError(said[0]))
+        for rank, text in said.items():
+            raise self.once(InputError(f"rank {rank}: {text}")) from error
+
+    def check_same(self, values: Mapping[str, Any]) -> None:
+        """Raise InputError where a rank has another value than the first one."""
+        every = self.gather(dict(values))
+        for rank, theirs in enumerate(every):
+            for name in sorted(every[0].keys() | theirs.keys()):
+                first, other = every[0].get(name), theirs.get(name)
+                if first != other:
+                    raise self.once(InputError(
+                        f"rank {rank} has {name} {other}, rank 0 has {first}: start all ranks with "
+                        "the same flags, on the same data, with the same versions"))
+
+
+class Horovod(Ranks):
+    """One of several processes. Raises InputError where Horovod cannot join `size` of them."""
+
+    def __init__(self, size: int):
+        require_horovod()
+        import horovod.mxnet as hvd  # here alone: it is optional
+
+        self._hvd = hvd
+        hvd.init()
+        if hvd.size() != size:
+            raise InputError(f"{size} ranks were asked for, and Horovod joins {hvd.size()}: start "
+                             "them with horovodrun, which hands their number to each")
+        self.rank, self.size, self.local_rank = hvd.rank(), hvd.size(), hvd.local_rank()
+        self.hosts = hvd.cross_size()  # as the first rank of each sees it
+        self._sums: Counter[int] = Counter()  # by length
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        import mxnet as mx
+
+        if kind is None:
+            mx.nd.waitall()
+        if kind is None or self._agreed:
+            self._hvd.shutdown()  # else in silence: the first to leave is taken for the cause
+            with contextlib.suppress(mx.MXNetError):  # what was under way; else MXNet raises it
+                mx.nd.waitall()                       # when Python ends
+        if isinstance(error, mx.MXNetError) and another_left(error):
+            raise RunFault(left_alone(error)) from error
+
+    def gather(self, value: Any) -> list:
+        import mxnet as mx
+
+        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        lengths = self._hvd.allgather(mx.nd.array([len(text)], dtype="int64"), name="lengths")
+        joined = self._hvd.allgather(mx.nd.array(text, dtype="uint8"), name="texts").asnumpy()
+        ends = np.cumsum(lengths.asnumpy())
+        return [json.loads(part.tobytes()) for part in np.split(joined, ends[:-1])]
+
+    def sum_later(self, numbers: Sequence[float]) -> Callable[[], list[float]]:
+        import mxnet as mx
+
+        # Names come back, since Horovod caches what it knows of a name; for each length after as
+        # many sums of that length, lest one that is still under way has the name.
+        count = len(numbers)
+        self._sums[count] = (self._sums[count] + 1) % _AT_ONCE
+        sums = self._hvd.allreduce(mx.nd.array(list(numbers), dtype="float64"), op=self._hvd.Sum,
+                                   name=f"sum of {count}, {self._sums[count]}")
+        return lambda: sums.asnumpy().tolist()
+
+    def broadcast(self, arrays: Mapping[str, Any]) -> None:
+        for name, array in arrays.items():
+            self._hvd.broadcast_(array, 0, name=f"broadcast {name}")
+        for array in arrays.values():
+            array.wait_to_read()
+
+    def average(self, arrays: Mapping[str, Any]) -> None:
+        # One group: what Horovod fuses by chance decides the order of adding, and so last bits.
+        for number, part in enumerate(_parts(list(arrays.values()), 1)):
+            self._hvd.grouped_allreduce_(part, op=self._hvd.Sum, prescale_factor=1 / self.size,
+                                         name=f"average {next(iter(arrays))} {number}")
+
+    def add_gradients(self, gradients: Sequence[Any], *, groups: int = 0, compress: bool = False,
+                      predivide: float | None = None) -> float:
+        divisor = predivide or float(self.size)
+        travelling = [(gradient / divisor).astype("float16") for gradient in gradients] \
+            if compress else list(gradients)
+        options = {"op": self._hvd.Sum, "prescale_factor": 1.0 if compress else 1 / divisor}
+        if groups:
+            for number, part in enumerate(_parts(travelling, groups)):
+                self._hvd.grouped_allreduce_(part, name=f"gradients {number}", priority=-number,
+                                             **options)
+        else:  # the first layers' first, since the next forward pass begins with them
+            for number, gradient in enumerate(travelling):
+                self._hvd.allreduce_(gradient, name=f"gradient {number}", priority=-number,
+                                     **options)
+        if compress:
+            for gradient, sent in zip(gradients, travelling, strict=True):
+                gradient[:] = sent.astype(gradient.dtype)
+        return divisor
+
+
+def _parts(arrays: Sequence[Any], groups: int) -> Iterator[list]:
+    """Groups of about the same number of arrays, in their order, each of one dtype."""
+    groups = min(groups, len(arrays))  # of no array none
+    for group in range(groups):
+        part = arrays[len(arrays) * group // groups:len(arrays) * (group + 1) // groups]
+        for dtype in dict.fromkeys(array.dtype for array in part):
+            yield [array for array in part if array.dtype == dtype]
+
+
+def another_left(error: Exception) -> bool:
+    """Whether an error of MXNet's says that a rank has left, or could not be reached."""
+    return _GONE.search(str(error)) is not None
+
+
+def left_alone(error: Exception) -> str:
+    """What to say of such an error: its own words, too, where they say more than that."""
+    said, words = "another rank has left, and this one cannot go on", str(error).strip()
+    return said if "Horovod has been shut down" in words else \
+        f"{said} ({words.splitlines()[-1][:200]})"
+
+
+def join(size: int) -> Ranks:
+    """The ranks of a run of `size` processes, of which this is one. Raises InputError."""
+    return Horovod(size) if size > 1 else Ranks()
+
+
+def place(flags: argparse.Namespace) -> None:
+    """Under horovodrun, which has started as many ranks as there are devices, let --num-gpus or
+    --num-cpu-ranks be their number where neither was given. Raises InputError for another number.
+    """
+    size = launched_size()
+    if size in (None, 1):
+        return
+    wanted = getattr(flags, "num_gpus", 0), getattr(flags, "num_cpu_ranks", 0)
+    if not any(wanted):
+        import mxnet as mx
+
+        wanted = (size, 0) if mx.context.num_gpus() else (0, size)
+        flags.num_gpus, flags.num_cpu_ranks = wanted
+    name = "--num-gpus" if wanted[0] else "--num-cpu-ranks"
+    given = max(wanted)
+    if given != size:
+        raise InputError(f"{name} {given}, but {size} ranks were started: it counts the devices of "
+                         "all ranks; give that number, or leave it out")
+
+
+def check_gpus(wanted: int, here: int) -> None:
+    """Raise InputError where MXNet sees fewer GPUs than the `here` that a run of `wanted` needs of
+    this machine, or has no code for one of these."""
+    gpus.check(wanted, here, gpus.load_driver())
+    import mxnet as mx
+
+    found = mx.context.num_gpus()
+    if found == 0:
+        raise InputError(f"--num-gpus {wanted}: MXNet sees no GPU here; take --num-gpus 0, or "
+                         "install mxnet-cu112 beside an NVIDIA driver")
+    if found < here:
+        raise InputError(f"--num-gpus {wanted}: MXNet sees {found} here; take --num-gpus {found}, "
+                         "or start ranks on several hosts by horovodrun")
+
+
+def start_ranks(num_gpus: int, num_cpu_ranks: int) -> int:
+    """Start this script again, once a device, on this machine; the exit code of the whole.
+
+    Raises InputError where there are fewer GPUs, or no Horovod.
+    """
+    if num_gpus:
+        check_gpus(num_gpus, num_gpus)
+    return launch(num_gpus or num_cpu_ranks, pin=num_gpus == 0)

@@ -1,0 +1,118 @@
+"""Reading a .rec back, record by record: what is damaged, and the .idx rebuilt."""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gluon_tricks.data.check import Damage
+from gluon_tricks.data.classes import read_classes
+from gluon_tricks.data.decode import decode_whole
+from gluon_tricks.data.record import (
+    open_descriptor,
+    read_frame,
+    read_index,
+    record_id,
+    scan,
+    unpack_sample,
+)
+from gluon_tricks.data.threads import ordered_map
+from gluon_tricks.errors import InputError
+
+
+@dataclass
+class Report:
+    """What `verify` found."""
+
+    records: int
+    classes: int = 0  # different labels among the whole records
+    labels: tuple[int, int] | None = None  # lowest and highest
+    damaged: list[Damage] = field(default_factory=list)
+    unlisted: int = 0  # bytes of the .rec that belong to no record of the .idx
+
+    @property
+    def whole(self) -> bool:
+        return not self.damaged and not self.unlisted
+
+
+def verify(prefix: Path, *, workers: int,
+           progress: Callable[[Iterable], Iterable] = iter) -> Report:
+    """Read and decode each record that PREFIX.idx lists.
+
+    A record is damaged where none starts, where it is cut short, where its picture does not decode
+    or stops before its end, and where its label is no whole number from 0 or beyond the names in
+    PREFIX.classes.json. Changed bytes amid a JPEG's data go unnoticed: a JPEG has no checksum.
+    Raises InputError where a file is missing or no .idx.
+    """
+    rec, classes_file = Path(f"{prefix}.rec"), Path(f"{prefix}.classes.json")
+    keys, offsets = (column.tolist() for column in read_index(f"{prefix}.idx"))
+    classes = len(read_classes(classes_file)) if classes_file.is_file() else None
+    with open_descriptor(rec) as file:
+
+        def check(offset: int) -> tuple[int, int] | str:
+            try:
+                payload, behind = read_frame(file, offset)
+                sample = unpack_sample(payload)
+                _check_label(sample.label, classes)
+                decode_whole(sample.picture)
+            except (ValueError, OSError) as error:
+                return str(error)
+            return int(sample.label), behind
+
+        report, labels, ends = Report(len(keys)), set(), {}
+        with contextlib.closing(ordered_map(check, offsets, workers)) as results:
+            for key, offset, result in zip(keys, offsets, progress(results), strict=True):
+                if isinstance(result, str):
+                    report.damaged.append(Damage(key, offset, result))
+                else:
+                    labels.add(result[0])
+                    ends[offset] = result[1]
+        report.damaged += _overlaps(dict(zip(offsets, keys, strict=True)), ends)
+        if not report.damaged:
+            listed = sum(end - start for start, end in ends.items())
+            report.unlisted = os.fstat(file).st_size - listed
+    if labels:
+        report.classes, report.labels = len(labels), (min(labels), max(labels))
+    return report
+
+
+def _overlaps(key_at: dict[int, int], ends: dict[int, int]) -> list[Damage]:
+    """Records whose length reaches into the next one; ends by their starts."""
+    starts = sorted(ends)
+    return [Damage(key_at[start], start, "its length reaches into the next record")
+            for start, following in itertools.pairwise(starts)
+            if ends[start] > following]
+
+
+def _check_label(label: float, classes: int | None) -> None:
+    if not label >= 0 or label % 1:
+        raise ValueError(f"the label {label:g} is no whole number from 0")
+    if classes is not None and label >= classes:
+        raise ValueError(f"the label {label:g} is beyond the {classes} named classes")
+
+
+def reindex(prefix: Path) -> int:
+    """Rebuild PREFIX.idx from PREFIX.rec; returns the number of records.
+
+    Keys are the ids in the records' headers where no two are the same, else 0, 1, 2, ... Raises
+    InputError where PREFIX.idx is there already or the .rec is damaged.
+    """
+    idx = Path(f"{prefix}.idx")
+    if idx.exists():
+        raise InputError(f"{idx} is there already: move it away first")
+    keys, offsets = [], []
+    for offset, payload in scan(f"{prefix}.rec"):
+        keys.append(record_id(payload))
+        offsets.append(offset)
+    if len(set(keys)) < len(keys):
+        keys = list(range(len(offsets)))
+    part = idx.with_name(f"{idx.name}.part")
+    try:
+        part.write_text("".join(f"{key}\t{offset}\n"
+                                for key, offset in zip(keys, offsets, strict=True)))
+        os.replace(part, idx)
+    finally:
+        part.unlink(missing_ok=True)
+    return len(offsets)

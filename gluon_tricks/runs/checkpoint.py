@@ -1,0 +1,194 @@
+"""Checkpoints: folders that are whole or not there, checked before anything in them is used.
+
+    RUN/checkpoints/000007/
+        model.params      the network's parameters and statistics, by structural name
+        optimizer.params  the optimiser's arrays, by parameter and number
+        average.params    the averaged weights, with --ema
+        state.json        position, scores, loss scale, settings, versions
+        SHA256SUMS        of all these, as `sha256sum -c` reads it
+
+Arrays are MXNet's .params files, everything else JSON: nothing in a checkpoint can run. A folder
+is written under another name, synced and renamed, and numbers only rise: the newest whole one is
+what a run goes on from, whenever it was killed.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mxnet as mx
+
+import gluon_tricks
+from gluon_tricks.errors import InputError
+from gluon_tricks.models.params_file import read_parameters, write_arrays
+
+FORMAT = 1
+SUMS, STATE = "SHA256SUMS", "state.json"
+Arrays = Mapping[str, mx.nd.NDArray]
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds."""
+
+    arrays: dict[str, dict[str, mx.nd.NDArray]]  # "model", "optimizer", "average"
+    state: dict[str, Any]
+    path: Path | None = None  # where it was read
+
+
+def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Write it as the newest of the run `folder`, then delete all but the `keep` newest.
+
+    Raises OSError where it could not be written; the older ones stay as they are then.
+    """
+    store = folder / "checkpoints"
+    store.mkdir(exist_ok=True)
+    number = max(map(int, (path.name for path in _numbered(store))), default=0) + 1
+    aside, final = store / f".{number:06d}.part", store / f"{number:06d}"
+    for path in store.iterdir():  # what a kill amid a save or a deletion left
+        if re.fullmatch(r"\.\d+\.(part|gone)", path.name):
+            shutil.rmtree(path, ignore_errors=True)
+    try:
+        aside.mkdir()
+        for name, arrays in checkpoint.arrays.items():
+            if arrays:  # an optimiser may have none
+                write_arrays(aside / f"{name}.params", arrays)
+        _write(aside / STATE, json.dumps({"format": FORMAT, **checkpoint.state}, indent=1))
+        _write(aside / SUMS, "".join(f"{_sha256(path)}  {path.name}\n"
+                                     for path in sorted(aside.iterdir())))
+        for path in (*aside.iterdir(), aside):
+            _sync(path)
+        os.replace(aside, final)
+        _sync(store)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    for old in _numbered(store)[:-keep]:
+        _discard(old)
+    return final
+
+
+def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint of a run's folder, and why newer ones were passed over."""
+    refused = []
+    for path in reversed(_numbered(folder / "checkpoints")):
+        try:
+            return read(path), refused
+        except InputError as error:
+            refused.append(str(error))
+    return None, refused
+
+
+def peek(path: Path) -> Checkpoint | None:
+    """A checkpoint, or the newest of a run's folder, without its arrays and unchecked; None where
+    there is none."""
+    store = path / "checkpoints"
+    for folder in reversed(_numbered(store)) if store.is_dir() else [path]:
+        with contextlib.suppress(InputError, OSError):
+            return Checkpoint({}, _state(folder / STATE), folder)
+    return None
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a checkpoint's folder. Raises InputError, naming the file, where it is not whole."""
+    try:
+        return _read(path)
+    except OSError as error:
+        raise InputError(f"{error.filename or path} cannot be read ({error.strerror}): take "
+                         "another checkpoint") from error
+
+
+def _read(path: Path) -> Checkpoint:
+    sums = _sums(path)
+    for name, wanted in sums.items():
+        file = path / name
+        if not file.is_file():
+            raise InputError(f"{file} is missing: this checkpoint is not whole, take another")
+        if _sha256(file) != wanted:
+            raise InputError(f"{file} is not what was saved (its SHA-256 differs): take another "
+                             "checkpoint")
+    state = _state(path / STATE)
+    return Checkpoint({name.removesuffix(".params"): read_parameters(path / name)
+                       for name in sums if name.endswith(".params")}, state, path)
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """What a state.json holds."""
+    try:
+        state = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON: take another checkpoint") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else None
+        raise InputError(f"{path} has format {found}, this version reads {FORMAT}: go on with the "
+                         "version that wrote it")
+    for part in ("progress", "settings", "logs"):
+        if not isinstance(state.get(part), dict):
+            raise InputError(f"{path} lacks {part}: take another checkpoint")
+    if not all(type(length) is int and length >= 0 for length in state["logs"].values()):
+        raise InputError(f"{path}: the logs' lengths are none: take another checkpoint")
+    return state
+
+
+def _sums(path: Path) -> dict[str, str]:
+    """The SHA-256 by file name."""
+    if not (path / SUMS).is_file():
+        raise InputError(f"{path / SUMS} is missing: {path} is no whole checkpoint")
+    lines = [line.split("  ") for line in (path / SUMS).read_text(errors="replace").splitlines()]
+    if not all(len(line) == 2 and Path(line[1]).name == line[1] for line in lines):
+        raise InputError(f"{path / SUMS} is no list of checksums: take another checkpoint")
+    sums = {name: wanted for wanted, name in lines}
+    extra = {file.name for file in path.iterdir()} - {*sums, SUMS}
+    if extra or not {STATE, "model.params"} <= sums.keys():
+        raise InputError(f"{path} does not hold what its {SUMS} lists: take another checkpoint")
+    return sums
+
+
+def _numbered(store: Path) -> list[Path]:
+    """The checkpoints' folders, the oldest first."""
+    return sorted((path for path in store.glob("[0-9]*") if path.name.isdecimal()),
+                  key=lambda path: int(path.name))
+
+
+def _discard(path: Path) -> None:
+    """Delete a folder so that no half of it is taken for a checkpoint."""
+    hidden = path.with_name(f".{path.name}.gone")
+    try:
+        os.replace(path, hidden)
+    except OSError:
+        return  # it stays whole; the next save tries again
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+
+def versions() -> dict[str, str]:
+    """Of what wrote a checkpoint."""
+    return {"gluon_tricks": gluon_tricks.__version__, "mxnet": mx.__version__}
+
+
+def position(state: dict[str, Any]) -> str:
+    """Where a checkpoint stands, for people."""
+    progress = state["progress"]
+    return f"epoch {progress['epoch'] + 1}, batch {progress['step']}"
