@@ -7,6 +7,7 @@ import dataclasses
 import json
 
 from gluon_tricks import cli
+from gluon_tricks.classification.settle import resolve_without_data
 from gluon_tricks.config.flags import add_flags, from_flags
 
 
@@ -16,7 +17,7 @@ def main() -> None:
                                    "use_gn"))
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     flags = parser.parse_args()
-    settings = from_flags(flags).settled_without_data()
+    settings = resolve_without_data(from_flags(flags))
 
     from gluon_tricks.classification.network import (
         build_network,  # late: MXNet takes seconds to import

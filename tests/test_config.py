@@ -10,6 +10,7 @@ import pytest
 from command_line import parse
 
 import gluon_tricks
+from gluon_tricks.classification.settle import resolve, resolve_without_data
 from gluon_tricks.cli import Parser
 from gluon_tricks.config.flags import add_flags
 from gluon_tricks.config.settings import Settings
@@ -114,7 +115,7 @@ def test_gluoncvs_defaults_hold_under_gluoncv_compat(arguments, other):
 
 
 def test_the_defaults_are_the_papers_baseline():
-    settings = dataclasses.replace(parse().settled(1000, 10), num_training_samples=None,
+    settings = dataclasses.replace(resolve(parse(), 1000, 10), num_training_samples=None,
                                    num_classes=None)
     want = {"batch_size": 32, "num_epochs": 120, "lr": 0.1, "momentum": 0.9, "wd": 1e-4,
             "lr_mode": "step", "lr_decay": 0.1, "lr_decay_epoch": (30, 60, 90),
@@ -139,7 +140,7 @@ def test_a_published_command_of_gluoncv_parses():
         "--warmup-epochs", "5", "--dtype", "float16", "--use-rec", "--last-gamma", "--no-wd",
         "--label-smoothing", "--mixup", "--save-dir", "params", "--logging-file", "r.log")
     assert settings.global_batch == 1024
-    assert settings.mixup and settings.settled_without_data().mixup_alpha == 0.2
+    assert settings.mixup and resolve_without_data(settings).mixup_alpha == 0.2
     assert settings.num_data_workers == 60
     assert settings.label_smoothing == 0.1
     assert [str(path) for path in settings.rec_paths("val")] == ["R/val.rec", "R/val.idx"]
@@ -195,32 +196,32 @@ def test_the_model_must_be_given(capsys):
 def test_settled_keeps_the_rules():
     """Which the data alone may break."""
     with pytest.raises(InputError, match=r"127 records.*--batch-size"):
-        parse("--num-gpus", "4").settled(127, 10)
+        resolve(parse("--num-gpus", "4"), 127, 10)
     with pytest.raises(InputError, match=r"--label-smoothing 0\.5 .* one of 2 classes"):
-        parse("--label-smoothing", "0.5").settled(1000, 2)
+        resolve(parse("--label-smoothing", "0.5"), 1000, 2)
     with pytest.raises(InputError, match="--num-classes"):
-        parse().settled(1000, 1)
+        resolve(parse(), 1000, 1)
     with pytest.raises(InputError, match=r"--warmup-lr 0\.01 .* raise --lr"):
-        parse("--optimizer adam --warmup-lr 0.01 --warmup-epochs 1").settled(1000, 10)
+        resolve(parse("--optimizer adam --warmup-lr 0.01 --warmup-epochs 1"), 1000, 10)
 
 
 def test_settled_fills_in_what_the_data_says():
-    settings = parse().settled(1000, 10)
+    settings = resolve(parse(), 1000, 10)
     assert (settings.num_training_samples, settings.num_classes) == (1000, 10)
     assert (settings.crop_area, settings.color_jitter, settings.pca_noise) == (
         (0.08, 1.0), 0.4, 0.1)
     assert settings.steps_per_epoch == 31
-    padded = parse("--crop", "pad").settled(1000, 10)
+    padded = resolve(parse("--crop", "pad"), 1000, 10)
     assert (padded.crop_area, padded.color_jitter, padded.pca_noise) == (None, 0.0, 0.0)
 
 
 def test_settled_keeps_what_was_said():
-    settings = parse("--num-classes", "20", "--color-jitter", "0", "--pca-noise", "0",
-                     "--crop-area", "0.5,1", "--num-training-samples", "1000").settled(1000, 10)
+    settings = resolve(parse("--num-classes", "20", "--color-jitter", "0", "--pca-noise", "0",
+                     "--crop-area", "0.5,1", "--num-training-samples", "1000"), 1000, 10)
     assert (settings.num_classes, settings.color_jitter, settings.pca_noise,
             settings.crop_area) == (20, 0.0, 0.0, (0.5, 1.0))
-    assert parse("--crop", "pad", "--color-jitter", "0.2").settled(50, 2).color_jitter == 0.2
-    assert settings.settled(1000, 10) == settings
+    assert resolve(parse("--crop", "pad", "--color-jitter", "0.2"), 50, 2).color_jitter == 0.2
+    assert resolve(settings, 1000, 10) == settings
 
 
 @pytest.mark.parametrize(("arguments", "flag"), [
@@ -228,14 +229,14 @@ def test_settled_keeps_what_was_said():
     (("--num-classes", "9"), "--num-classes")])
 def test_settled_contradicts_what_the_data_does_not_bear(arguments, flag):
     with pytest.raises(InputError, match=flag):
-        parse(*arguments).settled(1000, 10)
+        resolve(parse(*arguments), 1000, 10)
 
 
 def test_without_data_it_is_imagenet():
-    settings = parse("--num-gpus", "8").settled_without_data()
+    settings = resolve_without_data(parse("--num-gpus", "8"))
     assert (settings.num_training_samples, settings.num_classes) == (1281167, 1000)
     assert (settings.global_batch, settings.steps_per_epoch) == (256, 5004)
-    assert parse("--num-classes", "7").settled_without_data().num_classes == 7
+    assert resolve_without_data(parse("--num-classes", "7")).num_classes == 7
 
 
 def test_record_files(monkeypatch):
@@ -259,7 +260,7 @@ def test_record_files(monkeypatch):
                                for t in (9, 19, 29, 39, 49, 59)]),
     (("--lr-mode", "poly"), [0.1 * (1 - t / 60) ** 2 for t in (9, 19, 29, 39, 49, 59)])])
 def test_schedule_in_epochs(arguments, want):
-    schedule = parse("--num-epochs", "6", *arguments).settled(329, 10).schedule()
+    schedule = resolve(parse("--num-epochs", "6", *arguments), 329, 10).schedule()
     assert schedule["updates"] == 60
     assert [lr_at(10 * epoch - 1, **schedule) for epoch in range(1, 7)] == pytest.approx(want)
     if "--lr-decay-epoch" in arguments:  # the fall is at the first update of the epoch
@@ -267,7 +268,7 @@ def test_schedule_in_epochs(arguments, want):
 
 
 def test_json():
-    settings = parse("--num-gpus", "2", "--num-epochs", "3").settled(1000, 10)
+    settings = resolve(parse("--num-gpus", "2", "--num-epochs", "3"), 1000, 10)
     read = json.loads(settings.to_json())
     assert read.pop("derived") == {
         "global_batch": 64, "lr": 0.1, "steps_per_epoch": 15, "updates": 45, "warmup_updates": 0,
@@ -298,12 +299,12 @@ def test_settings_cannot_be_changed():
     (("--gluoncv-compat",), {"momentum": 0.9}),
     (("--dtype", "float16", "--num-gpus", "1"), {"momentum": 0.9, "loss_scale": "dynamic"})])
 def test_settled_gives_each_optimiser_and_trick_its_own_defaults(arguments, want):
-    settings = parse(*arguments).settled(1000, 10)
+    settings = resolve(parse(*arguments), 1000, 10)
     names = ("momentum", "final_lr", "lars_eta", "mixup_alpha", "temperature", "hard_weight",
              "loss_scale")
     assert {name: getattr(settings, name) for name in names
             if getattr(settings, name) is not None} == want
-    assert settings.settled(1000, 10) == settings
+    assert resolve(settings, 1000, 10) == settings
 
 
 @pytest.mark.parametrize(("optimizer", "lr"), [
@@ -311,10 +312,10 @@ def test_settled_gives_each_optimiser_and_trick_its_own_defaults(arguments, want
     ("adam", 0.001), ("adabound", 0.001), ("amsbound", 0.001)])  # as their papers have it
 def test_each_optimiser_has_a_learning_rate_of_its_own(optimizer, lr):
     settings = parse("--optimizer", optimizer)
-    assert settings.settled(1000, 10).effective_lr == lr
+    assert resolve(settings, 1000, 10).effective_lr == lr
     scaled = dataclasses.replace(settings, linear_scaling=True, batch_size=512)
-    assert scaled.settled(1000, 10).effective_lr == 2 * lr
-    assert dataclasses.replace(settings, lr=0.3).settled(1000, 10).effective_lr == 0.3
+    assert resolve(scaled, 1000, 10).effective_lr == 2 * lr
+    assert resolve(dataclasses.replace(settings, lr=0.3), 1000, 10).effective_lr == 0.3
 
 
 @pytest.mark.parametrize(("arguments", "batch", "lr"), [
@@ -322,8 +323,8 @@ def test_each_optimiser_has_a_learning_rate_of_its_own(optimizer, lr):
     (("--batch-size", "64", "--num-gpus", "8", "--lr", "0.05"), 512, 0.1),
     (("--batch-size", "128", "--num-gpus", "2", "--accumulate", "4", "--lr", "0.2"), 1024, 0.8)])
 def test_linear_scaling_takes_lr_for_a_batch_of_256(arguments, batch, lr):
-    plain = parse(*arguments).settled(10_000, 10)
-    scaled = parse(*arguments, "--linear-scaling").settled(10_000, 10)
+    plain = resolve(parse(*arguments), 10_000, 10)
+    scaled = resolve(parse(*arguments, "--linear-scaling"), 10_000, 10)
     assert plain.global_batch == scaled.global_batch == batch
     assert plain.effective_lr == plain.lr == scaled.lr
     assert scaled.effective_lr == scaled.schedule()["base_lr"] == pytest.approx(lr, rel=1e-12)
@@ -332,26 +333,26 @@ def test_linear_scaling_takes_lr_for_a_batch_of_256(arguments, batch, lr):
 
 
 def test_accumulated_batches_make_fewer_updates():
-    settings = parse("--accumulate", "4", "--num-epochs", "10", "--warmup-epochs", "2",
-                     "--lr-decay-epoch", "4,6").settled(1000, 10)
+    settings = resolve(parse("--accumulate", "4", "--num-epochs", "10", "--warmup-epochs", "2",
+                     "--lr-decay-epoch", "4,6"), 1000, 10)
     assert (settings.global_batch, settings.steps_per_epoch) == (128, 7)
     schedule = settings.schedule()
     assert (schedule["updates"], schedule["warmup_updates"], schedule["step_updates"]) == (
         70, 14, (28, 42))
-    assert parse("--warmup-updates", "9").settled(1000, 10).schedule()["warmup_updates"] == 9
+    assert resolve(parse("--warmup-updates", "9"), 1000, 10).schedule()["warmup_updates"] == 9
 
 
 def test_constant_warm_up_as_for_resnet_110():
     """0.01 for 400 updates, then 0.1 (arXiv 1512.03385, section 4.2)."""
-    schedule = parse("--warmup-updates", "400", "--warmup-mode", "constant", "--warmup-lr", "0.01"
-                     ).settled(3200, 10).schedule()
+    settings = parse("--warmup-updates", "400", "--warmup-mode", "constant", "--warmup-lr", "0.01")
+    schedule = resolve(settings, 3200, 10).schedule()
     assert [lr_at(update, **schedule) for update in (0, 399, 400)] == [0.01, 0.01, 0.1]
 
 
 def test_gluoncvs_schedule_takes_the_settings():
     """Its warm-up reaches the rate one update early, its steps come one early."""
-    schedule = parse("--gluoncv-compat", "--num-epochs", "6", "--warmup-epochs", "1",
-                     "--lr-decay-epoch", "2,4").settled(320, 10).schedule()
+    schedule = resolve(parse("--gluoncv-compat", "--num-epochs", "6", "--warmup-epochs", "1",
+                     "--lr-decay-epoch", "2,4"), 320, 10).schedule()
     assert [gluoncv_lr_at(update, **schedule) for update in (0, 8, 18, 19, 39, 59)] == (
         pytest.approx([0.1 / 9, 0.1, 0.1, 0.01, 0.001, 0.001]))
 

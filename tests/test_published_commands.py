@@ -13,6 +13,7 @@ from mxnet import autograd
 
 from gluon_tricks.classification.loaders import eval_loader
 from gluon_tricks.classification.network import build_network, initialize
+from gluon_tricks.classification.settle import resolve, resolve_without_data
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine.train import train
@@ -25,7 +26,7 @@ from gluon_tricks.optim.schedule import lr_at
 def test_a_published_command_is_taken_and_its_network_built(name):
     """With every shape inferred, and one output in training as in prediction."""
     command = published.IMAGENET[name]
-    settings = parse(command).settled_without_data()
+    settings = resolve_without_data(parse(command))
     assert f"--model {settings.model}" in command
     network = build_network(settings)
     assert (settings.num_classes, settings.num_training_samples) == (1000, 1_281_167)
@@ -45,7 +46,7 @@ def test_a_published_command_is_taken_and_its_network_built(name):
     ("hrnet_w64_c", 224), ("dla34", 224), ("senet_154", 224), ("cifar_wideresnet16_10", 32),
     ("resnet18_v1b_0.89", 224)])
 def test_other_families_are_built(name, size):
-    build_network(Settings(model=name, input_size=size).settled_without_data())
+    build_network(resolve_without_data(Settings(model=name, input_size=size)))
 
 
 @pytest.mark.parametrize(("name", "batch", "steps", "lrs"), [
@@ -57,7 +58,7 @@ def test_other_families_are_built(name, size):
     ("mobilenetv2_1.0", 160, 8007, {
         0: 0.045, 8006: 0.045, 8007: 0.0441, 480 * 8007 - 1: 2.8216476e-06})])
 def test_batch_and_learning_rate_are_those_of_the_command(name, batch, steps, lrs):
-    settings = parse(published.IMAGENET[name]).settled_without_data()
+    settings = resolve_without_data(parse(published.IMAGENET[name]))
     assert (settings.global_batch, settings.steps_per_epoch) == (batch, steps)
     schedule = settings.schedule()
     assert {update: lr_at(update, **schedule) for update in lrs} == pytest.approx(lrs, rel=1e-6)
@@ -66,9 +67,9 @@ def test_batch_and_learning_rate_are_those_of_the_command(name, batch, steps, lr
 
 
 def test_resnest_is_compiled_and_its_dropblock_knows_the_size_of_the_pictures():
-    settings = parse("--model resnest26 --input-size 256").settled_without_data()
+    settings = resolve_without_data(parse("--model resnest26 --input-size 256"))
     network = build_network(settings)
-    hybridize(network, settings)
+    hybridize(network, settings.mode)
     assert network._active and is_random(network)
     blocks = []
     network.apply(blocks.append)
@@ -78,7 +79,7 @@ def test_resnest_is_compiled_and_its_dropblock_knows_the_size_of_the_pictures():
 def test_group_norm_is_built_in_the_types_of_fp16():
     """As BatchNorm: gamma and beta in FP32, the rest and the output in FP16."""
     settings = Settings(model="resnet50_v1b", use_gn=True, dtype="float16", num_gpus=1)
-    graph = build_network(settings.settled_without_data())(mx.sym.var("data"))
+    graph = build_network(resolve_without_data(settings))(mx.sym.var("data"))
     types, outputs, _ = graph.infer_type(data=np.float16)
     assert outputs == [np.float16]
     assert all(found == (np.float32 if name.endswith(("gamma", "beta")) else np.float16)
@@ -88,7 +89,7 @@ def test_group_norm_is_built_in_the_types_of_fp16():
 @pytest.mark.parametrize("model", ["resnet18_v2", "inceptionv3"])
 def test_group_norm_is_refused_where_channels_have_no_groups(model):
     with pytest.raises(InputError, match=r"\(--use-gn\)"):
-        build_network(Settings(model=model, use_gn=True, input_size=299).settled_without_data())
+        build_network(resolve_without_data(Settings(model=model, use_gn=True, input_size=299)))
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def run(tmp_path, noise_records):
             f"--num-epochs 1 --warmup-epochs 0 --lr 0.001 --save-dir {tmp_path}/run",
             f"--rec-train {tmp_path}/train.rec --rec-train-idx {tmp_path}/train.idx",
             f"--rec-val {tmp_path}/val.rec --rec-val-idx {tmp_path}/val.idx", *more)
-        return train(settings), settings.settled(4, 3)
+        return train(settings), resolve(settings, 4, 3)
     return start
 
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The sets of a run and their loaders, made from the settings."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -18,8 +18,9 @@ from gluon_tricks.data.sets import PictureSet, open_set
 from gluon_tricks.data.transforms import EvalTransform, TenCropTransform, TrainTransform
 from gluon_tricks.errors import InputError
 from gluon_tricks.machine.processor import local_ranks, share
-from gluon_tricks.optim import adabound, lars  # noqa: F401, they register themselves
 from gluon_tricks.parallel.ranks import Ranks
+
+Loader = RecordLoader | ImageRecordLoader
 
 
 def open_records(settings: Settings, part: str, classes: list[str] | None = None) -> PictureSet:
@@ -34,7 +35,6 @@ def open_records(settings: Settings, part: str, classes: list[str] | None = None
                          "of pictures: pack it with scripts/im2rec.py, or take another "
                          "--data-backend")
     return found
-Loader = RecordLoader | ImageRecordLoader
 
 
 def train_loader(settings: Settings, records: PictureSet, skipped: Iterable[int] = (),

@@ -1,4 +1,4 @@
-"""The parts of a run, made from its settings."""
+"""The networks of a run, the teacher's too, and its loss, made from the settings."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,6 @@ from gluon_tricks.models.freezing import freeze
 from gluon_tricks.models.graph import hybridize
 from gluon_tricks.models.parameters import load_parameters
 from gluon_tricks.models.zoo import get_model
-from gluon_tricks.optim import adabound, lars  # noqa: F401, they register themselves
 
 
 def _network_options(settings: Settings) -> dict[str, Any]:
@@ -84,7 +83,7 @@ def initialize(net: HybridBlock, settings: Settings, where: mx.Context) -> None:
             parameter.init = None
     mx.random.seed(_fold(settings.seed))
     net.initialize(mx.init.MSRAPrelu() if settings.gluoncv_compat else mx.init.Xavier(), ctx=where)
-    hybridize(net, settings)
+    hybridize(net, settings.mode)
 
 
 def _fold(seed: int) -> int:
@@ -109,13 +108,13 @@ def build_teacher(settings: Settings, where: mx.Context) -> HybridBlock | None:
     """
     if settings.teacher is None:
         return None
-    net = teacher_network(settings)
+    net = build_teacher_network(settings)
     with _speaking_of_the_teacher():
         given = settings.teacher_params
         load_parameters(net, Path(given).expanduser() if given else
                         weights.find(settings.teacher).path, where)
     net.collect_params().setattr("grad_req", "null")
-    hybridize(net, settings)
+    hybridize(net, settings.mode)
     return net
 
 
@@ -136,7 +135,7 @@ def build_teacher_network(settings: Settings) -> HybridBlock:
             name, structure = found.model, found.settings
         own = {option: getattr(Settings, option) for option in _network_options(settings)}
         own |= {option: structure[option] for option in _STRUCTURE if option in structure}
-        return network(dataclasses.replace(settings, model=name, **own))
+        return build_network(dataclasses.replace(settings, model=name, **own))
 
 
 # The settings of a network that decide which parameters it has.

@@ -15,6 +15,7 @@ from gluon_tricks.classification.loaders import (
     open_records,
     train_transform,
 )
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.backends import cores
 from gluon_tricks.data.check import quick_check
@@ -45,8 +46,8 @@ def write_preview(path: Path, settings: Settings, *, samples: int, epochs: int) 
     than samples and for a path that cannot be written.
     """
     with open_records(settings, "train") as records:
-        settings = dataclasses.replace(settings, batch_size=1).settled(
-            len(records), max(2, records.class_count()))  # one class is enough to be shown
+        settings = resolve(dataclasses.replace(settings, batch_size=1), len(records),
+                           max(2, records.class_count()))  # one class is enough to be shown
         damaged = [index for index, _ in quick_check(records, settings.num_data_workers or cores())]
         whole = np.setdiff1d(np.arange(len(records)), damaged)
         if len(whole) < samples:

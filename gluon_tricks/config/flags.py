@@ -1,10 +1,12 @@
-"""TODO."""
+"""The flags of the settings: one a field, and the settings that parsed flags stand for."""
 
 import argparse
 import dataclasses
 from typing import Any
 
 from gluon_tricks.config import presets
+from gluon_tricks.config.rules import validate
+from gluon_tricks.config.settings import Settings
 
 
 def add_flags(parser: argparse.ArgumentParser, only: tuple[str, ...] | None = None,
@@ -45,5 +47,5 @@ def explicit(flags: argparse.Namespace) -> dict[str, Any]:
 
 def from_flags(flags: argparse.Namespace, preset: presets.Preset = presets.IMAGENET) -> Settings:
     """The checked settings of parsed flags; the preset's defaults. Raises InputError."""
-    wanted = given(flags)
-    return Settings(**{**presets.defaults(preset, wanted), **wanted}).checked()
+    wanted = explicit(flags)
+    return validate(Settings(**{**presets.defaults(preset, wanted), **wanted}))

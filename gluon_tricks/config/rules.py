@@ -2,12 +2,9 @@
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from gluon_tricks.config.settings import DALI
-
-if TYPE_CHECKING:
-    from gluon_tricks.config.settings import Settings
+from gluon_tricks.config.settings import DALI, Settings
+from gluon_tricks.errors import InputError
 
 RUN_FILES = ("config.json", "log.jsonl", "curves.png", "best.params", "last.params", "checkpoints",
              "tensorboard", "classes.json", ".lock")
@@ -15,7 +12,7 @@ MAX_SIDE = 16_000  # of the pictures a network sees, which is absurd already
 Rule = tuple[bool, str]
 
 
-def broken_rules(settings: "Settings") -> Iterator[str]:
+def broken_rules(settings: Settings) -> Iterator[str]:
     """What to say of each rule that the settings break, a line with the remedy."""
     for rules in (_range_rules, _picture_rules, _start_rules, _backend_rules, _optimiser_rules,
                   _schedule_rules, _trick_rules, _run_rules, _device_rules):
@@ -24,7 +21,14 @@ def broken_rules(settings: "Settings") -> Iterator[str]:
                 yield message
 
 
-def _at_least(s: "Settings", low: float, *names: str) -> Iterator[Rule]:
+def validate(settings: Settings) -> Settings:
+    """The settings themselves. Raises InputError for the first one that cannot work."""
+    for message in broken_rules(settings):
+        raise InputError(message)
+    return settings
+
+
+def _at_least(s: Settings, low: float, *names: str) -> Iterator[Rule]:
     for name in names:
         value = getattr(s, name)
         flag = f"--{name.replace('_', '-')}"
@@ -32,7 +36,7 @@ def _at_least(s: "Settings", low: float, *names: str) -> Iterator[Rule]:
                f"{flag} {value}: must be at least {low}, and finite")
 
 
-def _above_zero(s: "Settings", *names: str) -> Iterator[Rule]:
+def _above_zero(s: Settings, *names: str) -> Iterator[Rule]:
     for name in names:
         value = getattr(s, name)
         flag = f"--{name.replace('_', '-')}"
@@ -48,12 +52,12 @@ def _beside(needless: bool, flag: str, other: str) -> Rule:
     return needless, f"{flag} has no meaning with {other}: leave one of them out"
 
 
-def _given(s: "Settings", name: str) -> bool:
+def _given(s: Settings, name: str) -> bool:
     """Whether a setting is not at its default."""
     return getattr(s, name) != getattr(type(s), name)
 
 
-def _range_rules(s: "Settings") -> Iterator[Rule]:
+def _range_rules(s: Settings) -> Iterator[Rule]:
     yield from _at_least(s, 1, "batch_size", "num_epochs", "input_size", "log_interval",
                          "num_training_samples", "accumulate", "keep")
     yield from _at_least(s, 0, "num_data_workers", "lr", "wd", "lr_decay", "warmup_lr", "l1",
@@ -78,7 +82,7 @@ def _range_rules(s: "Settings") -> Iterator[Rule]:
                f"--{name.replace('_', '-')} {value}: must be from 0 to 1")
 
 
-def _picture_rules(s: "Settings") -> Iterator[Rule]:
+def _picture_rules(s: Settings) -> Iterator[Rule]:
     yield s.input_size > MAX_SIDE, f"--input-size {s.input_size}: must be at most {MAX_SIDE}"
     yield not 0 < s.crop_ratio <= 1, (f"--crop-ratio {s.crop_ratio}: must be above 0 and at most "
                                       "1, a crop cannot be larger than the resized picture")
@@ -96,7 +100,7 @@ def _picture_rules(s: "Settings") -> Iterator[Rule]:
     yield min(s.rgb_std, default=1) <= 0, f"--rgb-std {s.rgb_std}: must be above 0"
 
 
-def _start_rules(s: "Settings") -> Iterator[Rule]:
+def _start_rules(s: Settings) -> Iterator[Rule]:
     """What a run starts from."""
     initial = s.init_params is not None or s.use_pretrained is not None
     yield ("" in (s.init_params, s.use_pretrained, s.teacher, s.teacher_params),
@@ -121,7 +125,7 @@ def _start_rules(s: "Settings") -> Iterator[Rule]:
            f"--resume-epoch {s.resume_epoch} leaves no epoch of --num-epochs {s.num_epochs}")
 
 
-def _backend_rules(s: "Settings") -> Iterator[Rule]:
+def _backend_rules(s: Settings) -> Iterator[Rule]:
     """What only some data backends can do."""
     yield (s.data_backend in DALI,
            f"--data-backend {s.data_backend}: DALI has no MXNet plugin any more; take "
@@ -149,7 +153,7 @@ def _backend_rules(s: "Settings") -> Iterator[Rule]:
                "--data-backend, or leave it out")
 
 
-def _optimiser_rules(s: "Settings") -> Iterator[Rule]:
+def _optimiser_rules(s: Settings) -> Iterator[Rule]:
     yield (s.num_training_samples is not None and s.num_training_samples < s.global_batch,
            f"the training set has {s.num_training_samples} records, fewer than one global batch of "
            f"{s.global_batch}: lower --batch-size or --accumulate")
@@ -170,7 +174,7 @@ def _optimiser_rules(s: "Settings") -> Iterator[Rule]:
            f"--loss-scale {s.loss_scale}: must be dynamic, or a number above 0")
 
 
-def _schedule_rules(s: "Settings") -> Iterator[Rule]:
+def _schedule_rules(s: Settings) -> Iterator[Rule]:
     yield (s.warmup_epochs > s.num_epochs,
            f"--warmup-epochs {s.warmup_epochs} is more than --num-epochs {s.num_epochs}")
     yield _beside(s.warmup_epochs > 0 and s.warmup_updates > 0, "--warmup-updates",
@@ -202,7 +206,7 @@ def _schedule_rules(s: "Settings") -> Iterator[Rule]:
            f"--warmup-lr {s.warmup_lr} is above the learning rate: lower it, or raise --lr")
 
 
-def _trick_rules(s: "Settings") -> Iterator[Rule]:
+def _trick_rules(s: Settings) -> Iterator[Rule]:
     yield _without(s.mixup_alpha is not None and not s.mixup, "--mixup-alpha", "--mixup")
     yield _without(s.mixup_off_epoch > 0 and not s.mixup, "--mixup-off-epoch", "--mixup")
     yield (s.mixup and s.mixup_off_epoch >= s.num_epochs > 0,
@@ -221,7 +225,7 @@ def _trick_rules(s: "Settings") -> Iterator[Rule]:
                   "--hard-weight 0")
 
 
-def _run_rules(s: "Settings") -> Iterator[Rule]:
+def _run_rules(s: Settings) -> Iterator[Rule]:
     yield (s.early_stop_patience > 0 and s.early_stop_patience >= s.num_epochs - 1,
            f"--early-stop-patience {s.early_stop_patience} cannot end a run of {s.num_epochs} "
            "epochs early: lower it, or leave it out")
@@ -233,7 +237,7 @@ def _run_rules(s: "Settings") -> Iterator[Rule]:
     yield _without(s.resume == "auto" and s.save_dir is None, "--resume auto", "--save-dir")
 
 
-def _device_rules(s: "Settings") -> Iterator[Rule]:
+def _device_rules(s: Settings) -> Iterator[Rule]:
     yield _beside(s.num_gpus > 0 and s.num_cpu_ranks > 0, "--num-cpu-ranks", "--num-gpus")
     for name in ("grad_compression", "grad_predivide", "num_groups"):
         yield _without(s.world_size == 1 and _given(s, name), f"--{name.replace('_', '-')}",

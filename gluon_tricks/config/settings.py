@@ -11,11 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gluon_tricks.config import presets
-from gluon_tricks.config.rules import broken_rules
-from gluon_tricks.config.settings import DALI
-from gluon_tricks.errors import InputError
 
-IMAGENET_TRAIN, IMAGENET_CLASSES = 1_281_167, 1000  # what a dry run assumes
+DALI = ("dali-cpu", "dali-gpu")  # GluonCV's names, to be told what to take instead
 
 
 def _numbers(kind: type):
@@ -276,43 +273,6 @@ class Settings:
         """The learning rate after warm-up; of settled settings."""
         return self.lr * self.global_batch / 256 if self.linear_scaling else self.lr
 
-    def settled(self, records: int, classes: int) -> "Settings":
-        """These settings with every None that the data decides filled in, checked.
-
-        Raises InputError where the flags contradict the data.
-        """
-        if self.num_training_samples not in (None, records):
-            raise InputError(f"--num-training-samples {self.num_training_samples}, but the "
-                             f"training set has {records} records: leave the flag out")
-        if self.num_classes is not None and self.num_classes < classes:
-            raise InputError(f"--num-classes {self.num_classes}, but the training set has the "
-                             f"label {classes - 1}: give at least {classes}")
-        if self.num_classes is None and classes < 2:
-            raise InputError("the training set has one class alone, and a classifier needs two: "
-                             "pack a folder for each class, or give --num-classes")
-        resized = self.crop == "resized"
-        fitting = {"momentum": (("nag", "sgd", "lars"), 0.9), "lars_eta": (("lars",), 1e-3),
-                   "final_lr": (("adabound", "amsbound"), 0.1)}
-        return dataclasses.replace(
-            self, **{name: _first(getattr(self, name), default)
-                     for name, (optimizers, default) in fitting.items()
-                     if self.optimizer in optimizers},
-            lr=_first(self.lr, 1e-3 if self.optimizer in ADAPTIVE else 0.1),
-            mixup_alpha=_first(self.mixup_alpha, 0.2) if self.mixup else None,
-            temperature=_first(self.temperature, 20.0) if self.teacher else None,
-            hard_weight=_first(self.hard_weight, 0.5 if self.gluoncv_compat else None)
-            if self.teacher else None,
-            loss_scale=_first(self.loss_scale, "dynamic") if self.dtype == "float16" else None,
-            num_training_samples=records, num_classes=self.num_classes or classes,
-            crop_area=(self.crop_area or (0.08, 1.0)) if resized else None,
-            color_jitter=_first(self.color_jitter, 0.4 if resized else 0.0),
-            pca_noise=_first(self.pca_noise, 0.1 if resized else 0.0)).checked()
-
-    def settled_without_data(self) -> "Settings":
-        """As `settled`, for ImageNet where the flags do not say otherwise."""
-        return self.settled(self.num_training_samples or IMAGENET_TRAIN,
-                            self.num_classes or IMAGENET_CLASSES)
-
     @property
     def steps_per_epoch(self) -> int:
         """Updates an epoch; of settled settings."""
@@ -329,12 +289,6 @@ class Settings:
                 **own, "decay": self.lr_mode, "step_factor": self.lr_decay,
                 "step_updates": tuple(epoch * self.steps_per_epoch for epoch in epochs)}
 
-    def checked(self) -> "Settings":
-        """Itself. Raises InputError for the first setting that cannot work."""
-        for message in broken_rules(self):
-            raise InputError(message)
-        return self
-
     def to_json(self) -> str:
         """With what follows from the settings under "derived"; of settled settings."""
         other = {"base_lr"}  # it is "lr"
@@ -344,9 +298,3 @@ class Settings:
                    "steps_per_epoch": self.steps_per_epoch,
                    **{name: value for name, value in self.schedule().items() if name not in other}}
         return json.dumps({**dataclasses.asdict(self), "derived": derived}, indent=1)
-
-
-def _first(value: Any, otherwise: Any) -> Any:
-    return otherwise if value is None else value
-
-DALI = ("dali-cpu", "dali-gpu")  # GluonCV's names, to be told what to take instead

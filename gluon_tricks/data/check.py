@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 from typing import NamedTuple
 
-from gluon_tricks.data.check import Damage
 from gluon_tricks.data.decode import check_size, check_whole, decode, webp_length
 from gluon_tricks.data.folder import FolderSet
 from gluon_tricks.data.header import Header, ShortHeader, read_header
@@ -14,6 +13,14 @@ from gluon_tricks.errors import RunFault
 
 _FIRST, _LAST = 4096, 64  # bytes that are read of a picture's start and end
 _CHUNK = 1024  # records that a thread checks at a time
+
+
+class Damage(NamedTuple):
+    """A record that cannot be used."""
+
+    key: int | str  # of a picture in a folder, its path there
+    offset: int
+    reason: str
 
 
 def quick_check(records: PictureSet, workers: int) -> list[tuple[int, Damage]]:
@@ -83,12 +90,3 @@ def _ends_well(header: Header, head: bytes, size: int, tail: bytes) -> bool:
     if header.kind == "WebP":
         return webp_length(head) <= size
     return header.kind == "PNG" and b"IEND" in tail
-
-
-
-class Damage(NamedTuple):
-    """A record that cannot be used."""
-
-    key: int | str  # of a picture in a folder, its path there
-    offset: int
-    reason: str

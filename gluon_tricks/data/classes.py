@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from gluon_tricks.data.classes import classes_text
 from gluon_tricks.errors import InputError
 
 
@@ -41,4 +40,5 @@ def check_same_classes(path: str | Path, names: list[str] | None, train_names: l
                    for listed in (names, train_names))
     raise InputError(f"{path}: label {label} is {here}, in training it is {there}; {remedy}")
 
-CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
+                   "truck"]

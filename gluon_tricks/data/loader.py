@@ -12,7 +12,6 @@ import numpy as np
 
 from gluon_tricks.augment.rng import SampleRng
 from gluon_tricks.data import backends
-from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder, TrainOrder
 from gluon_tricks.data.sets import PictureSet
 from gluon_tricks.data.transforms import Transform
@@ -216,7 +215,7 @@ def _spans(count: int, length: int) -> Iterator[tuple[int, int]]:
 
 
 
-def skipped_line(loader: Loader) -> str:
+def skipped_line(loader: RecordLoader) -> str:
     """One line that names damaged records a loader has left out so far, 20 at most; "" for none."""
     if not loader.skipped:
         return ""
@@ -226,7 +225,7 @@ def skipped_line(loader: Loader) -> str:
     return f"{loader.records.path}: {left_out} left out, by key: {shown}"
 
 
-def nothing_left(loader: Loader) -> InputError:
+def nothing_left(loader: RecordLoader) -> InputError:
     """What to raise where a pass had no record that could be decoded."""
     return InputError(f"{loader.records.path}: no record can be decoded; of a .rec, "
                       "scripts/im2rec.py --verify says what is wrong with each")

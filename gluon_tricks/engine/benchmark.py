@@ -13,6 +13,7 @@ import numpy as np
 
 from gluon_tricks.classification.loaders import damaged_records, open_records, train_loader
 from gluon_tricks.classification.network import build_network, build_teacher, initialize
+from gluon_tricks.classification.settle import resolve, resolve_without_data
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.loader import Batch
 from gluon_tricks.engine.start import assemble
@@ -58,12 +59,12 @@ class SyntheticRun:
     def __init__(self, settings: Settings, most: int, stack: ExitStack):
         ranks = stack.enter_context(join(settings.world_size))
         ranks.check_same(agreed(settings))
-        settings = dataclasses.replace(
+        settings = resolve_without_data(dataclasses.replace(
             settings, num_training_samples=most * settings.global_batch, save_dir=None,
             resume=None, resume_params=None, resume_states=None, resume_epoch=0,
             checkpoint_steps=0, tensorboard=False, warmup_epochs=0, warmup_updates=0,
-            warmup_lr=0.0, warmup_mode="linear").settled_without_data()
-        device = find_device(settings, ranks.local_rank)
+            warmup_lr=0.0, warmup_mode="linear"))
+        device = find_device(settings.num_gpus, settings.dtype, ranks.local_rank)
         networks = build_network(settings), build_teacher(settings, device)
         initialize(networks[0], settings, device)
         self._loader = SyntheticLoader(settings)
@@ -99,7 +100,7 @@ def input_speed(settings: Settings, batches: int) -> tuple[float, str]:
     Passes follow one another until `batches` are made.
     """
     with open_records(settings, "train") as records:
-        settings = settings.settled(len(records), records.class_count())
+        settings = resolve(settings, len(records), records.class_count())
         with train_loader(settings, records,
                                 damaged_records(settings, records)) as loader:
             made = (batch for epoch in itertools.count() for batch in loader.epoch(epoch))

@@ -4,8 +4,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 from gluon_tricks import cli
+from gluon_tricks.classification.settle import resolve_without_data
+from gluon_tricks.config import flags as setting_flags
 from gluon_tricks.config import presets
-from gluon_tricks.config.flags import add_flags
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.parallel import launch
 from gluon_tricks.parallel.ranks import start_ranks
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def add_flags(parser: cli.Parser, preset: presets.Preset = presets.IMAGENET,
               without: tuple[str, ...] = ()) -> None:
     """A flag for each of the settings but those of `without`, and the ways not to train."""
-    add_flags(parser, preset=preset, without=without)
+    setting_flags.add_flags(parser, preset=preset, without=without)
     instead = parser.add_argument_group("in place of training").add_mutually_exclusive_group()
     instead.add_argument("--dry-run", action="store_true",
                          help="check all settings, build the network, print the settings as JSON; "
@@ -58,7 +59,7 @@ def _dry_run(settings: Settings) -> None:
     from gluon_tricks.classification.network import build_network, build_teacher_network
     from gluon_tricks.models.freezing import frozen_names
 
-    settings = settings.settled_without_data()
+    settings = resolve_without_data(settings)
     frozen_names(build_network(settings), settings.freeze_until)
     if settings.teacher:
         build_teacher_network(settings)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The optimizer of a run, and what updates its parameters."""
 
 import mxnet as mx
 from mxnet.gluon.block import HybridBlock
@@ -33,4 +33,4 @@ def create_updater(net: HybridBlock, settings: Settings) -> Update:
             if parameter.grad_req != "null":
                 parameter.grad_req = "add"
         parameters.zero_grad()
-    return Update(net._collect_params_with_prefix(), optimizer(settings))
+    return Update(net._collect_params_with_prefix(), create_optimizer(settings))

@@ -17,6 +17,7 @@ from gluon_tricks.classification.loaders import (
     train_loader,
 )
 from gluon_tricks.classification.network import build_loss, build_network, build_teacher, initialize
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.check import fingerprint
 from gluon_tricks.data.classes import check_same_classes, write_classes
@@ -79,11 +80,11 @@ def start(settings: Settings, stack: ExitStack, ranks: Ranks) -> Run:
     settings = dataclasses.replace(settings, batch_size=ranks.from_first(batch_size))
     with ranks.together():
         check_tensorboard(settings)
-        device = find_device(settings, ranks.local_rank)
+        device = find_device(settings.num_gpus, settings.dtype, ranks.local_rank)
         train_set = stack.enter_context(open_records(settings, "train"))
         classes = train_set.class_names()
         val_set = stack.enter_context(open_records(settings, "val", classes))
-        settings = settings.settled(len(train_set), train_set.class_count())
+        settings = resolve(settings, len(train_set), train_set.class_count())
         check_same_classes(val_set.path, val_set.class_names(), classes)
         check_teacher(settings, classes)
         networks = build_network(settings), build_teacher(settings, device)

@@ -7,6 +7,7 @@ import numpy as np
 from tabulate import tabulate
 
 from gluon_tricks.classification.network import build_network
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.loader import skipped_line
 from gluon_tricks.data.sets import PictureSet
@@ -123,8 +124,8 @@ def differing(settings: Settings) -> dict[str, Any]:
     deciding = {name: getattr(settings, name) for name in (
         "batch_size", "num_epochs", "crop", "optimizer", "mixup", "teacher", "gluoncv_compat",
         "dtype", "num_gpus", "num_cpu_ranks")}
-    filled = Settings(model=settings.model, **deciding).settled(
-        settings.num_training_samples, settings.num_classes)
+    filled = resolve(Settings(model=settings.model, **deciding), settings.num_training_samples,
+                     settings.num_classes)
     shown = {}
     for field in dataclasses.fields(Settings):
         deduced = field.default is None and field.name not in deciding

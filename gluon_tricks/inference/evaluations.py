@@ -16,6 +16,7 @@ from gluon_tricks.classification import weights
 from gluon_tricks.classification.evaluate import Answers, evaluate_each
 from gluon_tricks.classification.loaders import Loader, damaged_records, eval_loader, open_records
 from gluon_tricks.classification.network import check_size
+from gluon_tricks.config.rules import validate
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.check import fingerprint
 from gluon_tricks.data.classes import check_same_classes
@@ -72,7 +73,7 @@ def evaluations(plan: Plan) -> Iterator[Result]:
                                 crop_ratios=plan.ratios,
                                 reports=(plan.confusion, plan.predictions)))
         with ranks.together():
-            device = find_device(flags, ranks.local_rank)
+            device = find_device(flags.num_gpus, flags.dtype, ranks.local_rank)
             found = _find(plan)
             names = _names(plan, found, flags)
             records = stack.enter_context(open_records(flags, "val", names))
@@ -138,7 +139,7 @@ def _cases(plan: Plan, model: Trained) -> list[Settings]:
     if plan.crops > 1 and own.crop == "pad":
         raise InputError(f"--crops {plan.crops} has no meaning with --crop pad, which resizes "
                          "nothing, so that there is nothing to crop: take --crop resized")
-    cases = [dataclasses.replace(own, input_size=size, crop_ratio=ratio).checked()
+    cases = [validate(dataclasses.replace(own, input_size=size, crop_ratio=ratio))
              for size, ratio in itertools.product(plan.sizes or (own.input_size,),
                                                   plan.ratios or (own.crop_ratio,))]
     for case in {case.input_size: case for case in cases}.values():

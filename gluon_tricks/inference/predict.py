@@ -17,7 +17,6 @@ import numpy as np
 from gluon_tricks.augment.crop import MAX_PIXELS
 from gluon_tricks.classification import weights
 from gluon_tricks.classification.loaders import eval_transform
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.classes import read_classes
 from gluon_tricks.data.decode import decode_whole
 from gluon_tricks.data.folder import SUFFIXES
@@ -60,7 +59,7 @@ def open_network(source: Path | None, names: Path | None, *, num_gpus: int,
     Its parameters are those of `source`, or GluonCV's of `given["model"]`; `given` are settings as
     of `trained.load`. `names` is a file of the classes' names. Raises InputError.
     """
-    device = find_device(Settings(num_gpus=num_gpus))
+    device = find_device(num_gpus, "float32")
     trained = load(source or weights.of_zoo(given["model"]), device, **given)
     if names is None:
         return trained, device

@@ -11,6 +11,7 @@ from mxnet.gluon.block import HybridBlock
 from gluon_tricks.classification import weights
 from gluon_tricks.classification.network import build_network, check_size
 from gluon_tricks.config import presets
+from gluon_tricks.config.rules import validate
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.graph import hybridize
@@ -61,7 +62,7 @@ def load(source: str | Path | weights.Weights, device: mx.Context, **given: Any)
     settings = dataclasses.replace(settings, num_classes=classes)
     check_size(network, settings)
     names = found.classes if found.classes and len(found.classes) == classes else None
-    hybridize(network, settings)
+    hybridize(network, settings.mode)
     return Trained(settings, network, names or [str(number) for number in range(classes)],
                    found.path)
 
@@ -78,5 +79,6 @@ def _settings(found: weights.Weights, given: dict[str, Any]) -> Settings:
     if model.lower().startswith("cifar"):  # as GluonCV's are trained: 32 x 32, nothing resized
         own = {name: presets.CIFAR10.usual[name] for name in ("input_size", "crop", "rgb_mean",
                                                               "rgb_std")}
-    return Settings(**{**({"input_size": own["input_size"]} if found.settings else own), **kept}
-                    ).checked()
+    if found.settings:
+        own = {"input_size": own["input_size"]}
+    return validate(Settings(**{**own, **kept}))

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What a network's graph says: whether it can be compiled, whether it draws random numbers."""
 
 import json
 
@@ -6,12 +6,9 @@ import mxnet as mx
 from mxnet import autograd
 from mxnet.gluon.block import HybridBlock
 
-from gluon_tricks.config.settings import Settings
-from gluon_tricks.optim import adabound, lars  # noqa: F401, they register themselves
 
-
-def hybridize(net: HybridBlock, settings: Settings) -> None:
-    """Compile the network, unless the settings or the network forbid it.
+def hybridize(net: HybridBlock, mode: str = "hybrid") -> None:
+    """Compile the network, unless `mode` is imperative or the network forbids it.
 
     A hybrid network keeps the graph of its first pass. Where that depends on the mode, as in
     GluonCV's DropBlock, prediction would run training's graph, or the reverse.
@@ -20,7 +17,7 @@ def hybridize(net: HybridBlock, settings: Settings) -> None:
         training = _operators(net)
     with autograd.predict_mode():
         predicting = _operators(net)
-    if settings.mode != "imperative" and training == predicting:
+    if mode != "imperative" and training == predicting:
         net.hybridize(static_alloc=True, static_shape=True)
 
 

@@ -1,4 +1,4 @@
-"""Parameter files: written whole or not at all, refused with a reason where they do not fit."""
+"""The parameters of a network by structural name; a file's are refused if they do not fit."""
 
 from collections.abc import Mapping
 from pathlib import Path

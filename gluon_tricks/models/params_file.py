@@ -1,4 +1,4 @@
-"""TODO."""
+"""Parameter files: written whole or not at all, refused with a reason if they are damaged."""
 
 import io
 import math

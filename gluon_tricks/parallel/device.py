@@ -1,22 +1,20 @@
-"""TODO."""
+"""The device that a rank trains on."""
 
 import mxnet as mx
 
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.errors import InputError
 from gluon_tricks.machine.processor import has_bfloat16
-from gluon_tricks.optim import adabound, lars  # noqa: F401, they register themselves
 from gluon_tricks.parallel.ranks import check_gpus
 
 
-def find_device(settings: Settings, local_rank: int = 0) -> mx.Context:
+def find_device(num_gpus: int, dtype: str, local_rank: int = 0) -> mx.Context:
     """The device that a rank trains on. Raises InputError where it is not there, or not with that
     dtype."""
-    if settings.num_gpus == 0:
-        if settings.dtype == "bfloat16":
+    if num_gpus == 0:
+        if dtype == "bfloat16":
             _use_bfloat16()
         return mx.cpu()
-    check_gpus(settings.num_gpus, local_rank + 1)
+    check_gpus(num_gpus, local_rank + 1)
     return mx.gpu(local_rank)
 
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import portalocker
 
-from gluon_tricks.data.classes import classes_text
+from gluon_tricks.data.classes import CIFAR10_CLASSES, classes_text
 from gluon_tricks.data.record import RecordWriter
 from gluon_tricks.errors import InputError
 
@@ -63,10 +63,10 @@ def read_binary(path: Path, pictures: int | None = PICTURES) -> tuple[np.ndarray
         raise InputError(f"{path} has {count} pictures, not {pictures}: {_AGAIN}")
     rows = data.reshape(count, _LENGTH)
     labels = rows[:, 0]
-    wrong = np.flatnonzero(labels >= len(CLASSES))
+    wrong = np.flatnonzero(labels >= len(CIFAR10_CLASSES))
     if len(wrong):
-        raise InputError(f"{path}: its picture {wrong[0]} has the label {labels[wrong[0]]}, beyond "
-                         f"the {len(CLASSES)} classes: {_AGAIN}")
+        raise InputError(f"{path}: its picture {wrong[0]} has the label {labels[wrong[0]]}, "
+                         f"beyond the {len(CIFAR10_CLASSES)} classes: {_AGAIN}")
     return rows[:, 1:].reshape(count, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1), labels
 
 
@@ -103,7 +103,7 @@ def _make(root: Path, out: Path, pictures: int | None) -> None:
     with _aside(root / ".rec.part") as aside:
         for part, names in FILES.items():
             with RecordWriter(aside / part) as writer:
-                writer.attach(aside / f"{part}.classes.json", classes_text(CLASSES))
+                writer.attach(aside / f"{part}.classes.json", classes_text(CIFAR10_CLASSES))
                 key = 0
                 for name in names:
                     for image, label in zip(*read_binary(binaries[name], pictures), strict=True):

@@ -2,8 +2,6 @@
 
 It stands in for ImageNet where none is at hand: real files, read and augmented as photographs are,
 which a small network learns from scratch in minutes.
-
-    python -m gluon_tricks.prepare.demo OUT
 """
 
 import itertools
@@ -16,7 +14,6 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from gluon_tricks import cli
 from gluon_tricks.errors import InputError
 
 SPLITS = ("train", "val")
@@ -241,21 +238,3 @@ def _write_picture(folder: Path, seed: int, split: str, label: int, number: int)
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     (folder / split / CLASSES[label] / f"{number:04d}.jpg").write_bytes(jpeg.tobytes())
-
-
-def main() -> None:
-    parser = cli.Parser(prog="python -m gluon_tricks.prepare.demo", description=__doc__.split("\n")[0])
-    parser.add_argument("out", metavar="OUT", type=Path, help="the folder to make")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures")
-    parser.add_argument("--train", type=int, default=2000, help="training pictures, all classes")
-    parser.add_argument("--val", type=int, default=500, help="held-out pictures, all classes")
-    args = parser.parse_args()
-    make_demo(args.out, seed=args.seed, train=args.train, val=args.val)
-    print(
-        f"{args.out}: made {args.train} training and {args.val} held-out pictures"
-        f" of {len(CLASSES)} classes"
-    )
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Scores of a pass over a set, and the sums they are made from."""
 
 from typing import NamedTuple
 

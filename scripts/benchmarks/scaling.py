@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from gluon_tricks import cli
+from gluon_tricks.classification.settle import resolve_without_data
 from gluon_tricks.config.flags import from_flags
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.machine import processor
@@ -228,7 +229,7 @@ def planned(flags: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:
         source = (f"NVIDIA's ResNet-50 v1.5 on one V100 of a DGX-2, batch {published.batch}; "
                   "nothing was measured here")
     network = argparse.Namespace(**{name: getattr(flags, name) for name in BOTH[:3]})
-    settings = from_flags(network).settled_without_data()
+    settings = resolve_without_data(from_flags(network))
 
     from gluon_tricks.classification.network import (
         build_network,  # late: MXNet takes seconds to import

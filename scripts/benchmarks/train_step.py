@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from gluon_tricks import cli
+from gluon_tricks.classification.settle import resolve_without_data
 from gluon_tricks.config.flags import add_flags, from_flags
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.errors import InputError
@@ -69,8 +70,8 @@ def plain_loop(settings: Settings, *, like_gluoncv: bool, own_network: bool) -> 
     from gluon_tricks.engine.optimizer import create_optimizer
     from gluon_tricks.parallel.device import find_device
 
-    settings = settings.settled_without_data()
-    device = find_device(settings)
+    settings = resolve_without_data(settings)
+    device = find_device(settings.num_gpus, settings.dtype)
     network = gluoncv_network(settings) if own_network else build_network(settings)
     initialize(network, settings, device)
     trainer = gluon.Trainer(network.collect_params(), create_optimizer(settings))

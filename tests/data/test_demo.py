@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -154,7 +155,8 @@ def test_wrong_settings_are_refused_before_anything_is_made(tmp_path, wrong, mes
 
 
 def test_as_a_command(tmp_path):
-    command = [sys.executable, "-m", "gluon_tricks.prepare.demo", str(tmp_path / "deep" / "demo")]
+    script = Path(__file__).parents[2] / "scripts" / "make_demo.py"
+    command = [sys.executable, str(script), str(tmp_path / "deep" / "demo")]
     command += ["--train", "10", "--val", "10"]
     made = subprocess.run(command, capture_output=True, text=True)
     assert (made.returncode, made.stderr) == (0, "")

@@ -10,6 +10,7 @@ import pytest
 
 from gluon_tricks.classification.loaders import train_loader
 from gluon_tricks.classification.network import build_network, initialize
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine.optimizer import create_updater
@@ -36,7 +37,7 @@ def test_imagenet_pictures_pack_verify_and_train_a_step(unpack, script):
                                "0 damaged\n"), verified.stdout
     assert verified.returncode == 0
 
-    settings = Settings(model="resnet50_v1d", batch_size=8, lr=0.01).settled(300, 300)
+    settings = resolve(Settings(model="resnet50_v1d", batch_size=8, lr=0.01), 300, 300)
     network = build_network(settings)
     initialize(network, settings, mx.cpu())
     update = create_updater(network, settings)

@@ -8,6 +8,7 @@ import pytest
 from script_modules import load_script
 
 from gluon_tricks.classification.network import build_network
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config import presets
 from gluon_tricks.config.flags import from_flags
 from gluon_tricks.errors import InputError
@@ -35,7 +36,7 @@ def test_a_published_command(parse):
     # GluonCV's are of pictures from 0 to 1: 0.4914, 0.4822, 0.4465 and 0.2023, 0.1994, 0.2010.
     assert settings.rgb_mean == pytest.approx([0.4914 * 255, 0.4822 * 255, 0.4465 * 255])
     assert settings.rgb_std == pytest.approx([0.2023 * 255, 0.1994 * 255, 0.2010 * 255])
-    settled = settings.settled(50000, 10)
+    settled = resolve(settings, 50000, 10)
     assert settled.schedule()["step_updates"] == (39000, 58500)  # 390 updates an epoch
     assert (settled.color_jitter, settled.pca_noise) == (0, 0)
 
@@ -59,7 +60,7 @@ def test_a_published_command_with_mixup(parse):
     *published.CIFAR10.values(),
     *(f"{command} --mixup" for command in published.MIXUP_CIFAR10.values())])
 def test_each_published_command_is_taken_and_its_network_built(parse, command):
-    settings = parse(command).settled(50_000, 10)
+    settings = resolve(parse(command), 50_000, 10)
     assert f"--model {settings.model}" in command and settings.mixup == ("--mixup" in command)
     epochs, falls = (command.partition(f"--{name} ")[2].split()[0]
                      for name in ("num-epochs", "lr-decay-epoch"))
@@ -121,7 +122,8 @@ def test_a_run_on_the_binary_files(run, binaries, capsys):
 
 
 def test_folders_and_records_come_first(run, binaries, tmp_path, monkeypatch):
-    monkeypatch.setattr("gluon_tricks.prepare.cifar.cifar10_records", lambda _: pytest.fail("unpacks"))
+    monkeypatch.setattr("gluon_tricks.prepare.cifar.cifar10_records",
+                        lambda _: pytest.fail("unpacks"))
     with pytest.raises(InputError, match=r"t\.rec is missing"):
         run("--rec-train", "t.rec", "--rec-val", "v.rec", "--save-dir", tmp_path / "a")
     (tmp_path / "b" / "train").mkdir(parents=True)

@@ -8,6 +8,7 @@ import pytest
 from script_modules import load_script
 
 from gluon_tricks.classification.network import build_network
+from gluon_tricks.classification.settle import resolve_without_data
 from gluon_tricks.errors import InputError
 from gluon_tricks.optim.schedule import lr_at
 
@@ -36,7 +37,7 @@ def test_a_published_command_on_64_gpus(translate):
     assert (settings.num_gpus, settings.num_cpu_ranks, settings.num_data_workers) == (64, 0, 64)
     assert (settings.lr, settings.lr_mode) == (pytest.approx(3.2), "cosine")  # 0.05 * 64
     assert (settings.auto_augment, settings.eval_frequency) == ("imagenet", 5)
-    derived = json.loads(settings.settled_without_data().to_json())["derived"]
+    derived = json.loads(resolve_without_data(settings).to_json())["derived"]
     assert derived["global_batch"] == 8192
     assert derived["steps_per_epoch"] == 156  # 1281167 // 8192
     assert (derived["warmup_updates"], derived["updates"]) == (780, 42120)
@@ -46,7 +47,7 @@ def test_a_published_command_on_64_gpus(translate):
 @pytest.mark.parametrize("name", published.HOROVOD)
 def test_each_published_command_is_taken_and_its_network_built(translate, name):
     ranks, command = published.HOROVOD[name]
-    settings = translate(*command.split(), ranks=ranks).settled_without_data()
+    settings = resolve_without_data(translate(*command.split(), ranks=ranks))
     words = command.split()
     given = {word: words[words.index(word) + 1] for word in ("--lr", "--batch-size", "--model")}
     assert (settings.model, settings.global_batch) == (
@@ -81,8 +82,9 @@ def test_the_rate_is_of_one_device(translate, words, ranks, gpus, cpus, lr):
 def test_its_schedule_is_mxnets_cosine_that_counts_from_zero(translate):
     """In the warm-up the two are equal; GluonCV's cosine, which counts updates from 1, is one
     update ahead."""
-    schedule = translate("--num-epochs", "6", "--warmup-epochs", "2", "--num-training-samples",
-                         "1280", "--no-cuda").settled_without_data().schedule()
+    settings = translate("--num-epochs", "6", "--warmup-epochs", "2", "--num-training-samples",
+                         "1280", "--no-cuda")
+    schedule = resolve_without_data(settings).schedule()
     theirs = mx.lr_scheduler.CosineScheduler(60, base_lr=0.05, warmup_steps=20)
     assert [lr_at(update, **schedule) for update in range(20)] == pytest.approx(
         [theirs(update + 1) for update in range(20)])

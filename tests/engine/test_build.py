@@ -9,6 +9,7 @@ from mxnet import autograd
 
 from gluon_tricks.classification.loaders import eval_loader, train_loader
 from gluon_tricks.classification.network import build_loss, build_network, initialize
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.record import RecordSet, RecordWriter
 from gluon_tricks.data.transforms import EvalTransform, TrainTransform
@@ -21,7 +22,7 @@ from gluon_tricks.parallel.device import find_device
 def settings(model="resnet18_v1d", **changes):
     """Settled settings of something small."""
     changes = {"batch_size": 4, "input_size": 32, "num_data_workers": 1, **changes}
-    return Settings(model=model, **changes).settled(64, 10)
+    return resolve(Settings(model=model, **changes), 64, 10)
 
 
 def ready(**changes):
@@ -38,27 +39,26 @@ def values(net):
 
 
 def test_device():
-    assert find_device(settings(num_gpus=0)) == mx.cpu()
+    assert find_device(0, "float32") == mx.cpu()
     with pytest.raises(InputError, match="--num-gpus 2"):
-        find_device(settings(num_gpus=2))
+        find_device(2, "float32")
 
 
 def test_a_gpu_that_is_not_there_is_refused():
     if mx.context.num_gpus():
         pytest.skip("there is one here")
     with pytest.raises(InputError, match="--num-gpus 1: MXNet sees no GPU"):
-        find_device(settings(num_gpus=1))
+        find_device(1, "float32")
 
 
 def test_each_rank_has_the_gpu_of_its_number_on_its_machine(monkeypatch):
     """Of 16, eight a machine."""
-    chosen = settings(num_gpus=16)
     monkeypatch.setattr("mxnet.context.num_gpus", lambda: 8)
-    assert [find_device(chosen, local_rank) for local_rank in (0, 7)] == [mx.gpu(0), mx.gpu(7)]
+    assert [find_device(16, "float32", each) for each in (0, 7)] == [mx.gpu(0), mx.gpu(7)]
     monkeypatch.setattr("mxnet.context.num_gpus", lambda: 4)
-    assert find_device(chosen, 3) == mx.gpu(3)
+    assert find_device(16, "float32", 3) == mx.gpu(3)
     with pytest.raises(InputError, match="--num-gpus 16: MXNet sees 4 here"):
-        find_device(chosen, 4)
+        find_device(16, "float32", 4)
 
 
 def test_fp16_is_cast_but_for_batch_norm():
@@ -259,9 +259,9 @@ def test_the_optimiser_is_nag_with_the_settings_values():
 
 
 def test_bfloat16_is_refused_where_the_processor_has_none(monkeypatch):
-    monkeypatch.setattr("gluon_tricks.classification.network.has_bfloat16", lambda: False)
+    monkeypatch.setattr("gluon_tricks.parallel.device.has_bfloat16", lambda: False)
     with pytest.raises(InputError, match="--dtype bfloat16 needs a CPU that computes in it"):
-        find_device(settings(dtype="bfloat16"))
+        find_device(0, "bfloat16")
 
 
 def test_gluoncv_compat_initialises_as_gluoncv_s_script():
@@ -349,7 +349,7 @@ def test_shuffled_labels_go_to_other_pictures_of_the_training_set_alone(tmp_path
 
 
 def test_xavier_also_where_the_network_brings_its_own():
-    settings = Settings(model="vgg11_bn", input_size=32, batch_size=1).settled(10, 10)
+    settings = resolve(Settings(model="vgg11_bn", input_size=32, batch_size=1), 10, 10)
     network = build_network(settings)
     initialize(network, settings, mx.cpu())
     weight = network.collect_params()[f"{network.prefix}conv1_weight"].data().asnumpy()
@@ -360,7 +360,7 @@ def test_xavier_also_where_the_network_brings_its_own():
 def test_seeds_of_more_than_31_bits_initialise_otherwise_than_what_is_left_of_them():
     def weight(seed):
         settings = Settings(model="resnet18_v1", seed=seed, input_size=32, batch_size=1)
-        settings = settings.settled(10, 10)
+        settings = resolve(settings, 10, 10)
         network = build_network(settings)
         initialize(network, settings, mx.cpu())
         return network.fc.weight.data().asnumpy()
@@ -371,7 +371,7 @@ def test_seeds_of_more_than_31_bits_initialise_otherwise_than_what_is_left_of_th
 
 def test_the_settings_defaults_are_the_transforms_own(tmp_path, noise_records):
     noise_records(tmp_path / "a", 32, (8, 8), 2)
-    settings = Settings(model="resnet18_v1").settled(32, 2)
+    settings = resolve(Settings(model="resnet18_v1"), 32, 2)
     with (RecordSet(tmp_path / "a.rec") as records,
           train_loader(settings, records) as train,
           eval_loader(settings, records) as validation):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from gluon_tricks.classification.loaders import damaged_records, eval_loader, loading, train_loader
+from gluon_tricks.classification.settle import resolve
+from gluon_tricks.config.rules import validate
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.data import backends, native
 from gluon_tricks.data.image_record_iter import ImageRecordLoader
@@ -18,7 +20,7 @@ COUNT = 12
 
 def settings(**changes):
     values = {"model": "resnet18_v1", "batch_size": 4, "input_size": 32, "num_data_workers": 1}
-    return Settings(**{**values, **changes}).checked().settled(COUNT, 10)
+    return resolve(validate(Settings(**{**values, **changes})), COUNT, 10)
 
 
 @pytest.mark.parametrize(("wanted", "ranks", "threads"), [
@@ -103,7 +105,7 @@ def test_the_shortcut_reaches_the_decoder(records, native_core, monkeypatch, cha
 
 @pytest.mark.parametrize("make", [train_loader, eval_loader])
 def test_the_rest_of_the_flags_reaches_the_loader(records, monkeypatch, make):
-    monkeypatch.setattr("gluon_tricks.classification.network.cores", lambda: 3)
+    monkeypatch.setattr("gluon_tricks.classification.loaders.cores", lambda: 3)
     with make(settings(num_data_workers=0, antialias=True, on_bad_record="skip"), records,
               [5]) as loader:
         assert loader._pool._max_workers == 3

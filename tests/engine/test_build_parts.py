@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gluon_tricks.classification.network import build_loss, build_network, build_teacher_network
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.optimizer import create_optimizer
 from gluon_tricks.models.graph import hybridize, is_random
@@ -13,7 +14,7 @@ LOGITS, TAUGHT = np.array([[2.0, 0.0, -1.0]]), np.array([[1.0, 1.5, 0.0]])
 
 
 def settled(**flags):
-    return Settings(**{"model": "resnet18_v1", **flags}).settled(64, 3)
+    return resolve(Settings(**{"model": "resnet18_v1", **flags}), 64, 3)
 
 
 def log_softmax(logits):
@@ -62,7 +63,7 @@ def test_the_teacher_has_none_of_the_network_s_options():
 @pytest.mark.parametrize(("model", "changes", "random"), [
     ("resnet18_v1", {}, False), ("resnet18_v1", {"dropout": 0.1}, True), ("alexnet", {}, True)])
 def test_networks_that_draw_random_numbers_are_known(model, changes, random):
-    chosen = Settings(model=model, batch_size=4, **changes).settled(64, 10)
+    chosen = resolve(Settings(model=model, batch_size=4, **changes), 64, 10)
     assert is_random(build_network(chosen)) is random
 
 
@@ -71,5 +72,5 @@ def test_networks_that_draw_random_numbers_are_known(model, changes, random):
 def test_the_mode_says_whether_the_network_is_compiled(mode, compiled):
     chosen = settled(mode=mode)
     net = build_network(chosen)
-    hybridize(net, chosen)
+    hybridize(net, chosen.mode)
     assert net._active is compiled

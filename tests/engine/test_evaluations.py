@@ -8,8 +8,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from gluon_tricks.classification import network as classifiers
 from gluon_tricks.classification import weights
-from gluon_tricks.classification.network import get_model
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.classes import write_classes
 from gluon_tricks.errors import InputError, RunFault
@@ -33,7 +33,7 @@ def val(tmp_path_factory, noise_records):
 def saved(tmp_path, tiny):
     """saved(path, scale=1): the parameters of a tiny network, random."""
     def save(path, scale=1.0):
-        net = get_model("any", CLASSES)
+        net = classifiers.get_model("any", CLASSES)
         mx.random.seed(3)
         net.initialize(mx.init.Normal(scale))
         net(mx.nd.ones((1, 3, 32, 32)))

@@ -10,6 +10,7 @@ from mxnet import autograd
 from mxnet.gluon import nn
 
 from gluon_tricks.classification.network import build_network, initialize
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine import train as engine
 from gluon_tricks.engine.optimizer import create_updater
@@ -68,8 +69,8 @@ def test_parts_that_are_none_are_refused_in_one_line(name, part, said):
 
 
 def test_frozen_batch_norms_give_in_training_what_they_give_in_prediction():
-    chosen = Settings(model="cifar_resnet20_v1", input_size=32, init_params="a",
-                      freeze_until="features.4").settled(64, 4)
+    chosen = resolve(Settings(model="cifar_resnet20_v1", input_size=32, init_params="a",
+                      freeze_until="features.4"), 64, 4)
     net = build_network(chosen)
     initialize(net, chosen, mx.cpu())
     for name, parameter in net._collect_params_with_prefix().items():
@@ -159,8 +160,8 @@ TWICE = {"nag": (1 - 4.61 * 0.01, 1 - 4.61 * 0.1), "sgd": (1 - 2.9 * 0.01, 1 - 2
 @pytest.mark.parametrize("name", TWICE)
 def test_the_classifier_s_rate_is_so_many_times_the_others(name, monkeypatch):
     options = {"lars": {"lars_eta": 1.0}, "adabound": {"final_lr": 1e-5}}.get(name, {})
-    chosen = Settings(model="x", optimizer=name, lr=0.01, wd=0.0, lr_mult_head=10.0,
-                      **options).settled(64, 3)
+    chosen = resolve(Settings(model="x", optimizer=name, lr=0.01, wd=0.0, lr_mult_head=10.0,
+                      **options), 64, 3)
     net = nn.HybridSequential()
     net.add(nn.Dense(4, in_units=4), nn.Dense(3, in_units=4))
     net.initialize()

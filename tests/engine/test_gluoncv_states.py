@@ -16,6 +16,7 @@ from mxnet.gluon import nn
 from gluon_tricks.classification import gluoncv_states
 from gluon_tricks.classification.initial import go_on_with_gluoncv, load_initial
 from gluon_tricks.classification.network import build_network, get_model, initialize
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.optimizer import create_updater
 from gluon_tricks.engine.train import train
@@ -71,9 +72,9 @@ def test_three_more_updates_are_those_of_gluoncv(name, optimizer, whole, tmp_pat
         trainer.save_states(str(states))
     else:
         states.write_bytes(trainer._updaters[0].get_states(dump_optimizer=False))
-    settings = Settings(model=name, resume_params=str(params), resume_states=str(states),
+    settings = resolve(Settings(model=name, resume_params=str(params), resume_states=str(states),
                         resume_epoch=10, optimizer=optimizer, lr=LR, wd=1e-3,
-                        input_size=64, mode="imperative").settled(64, 5)
+                        input_size=64, mode="imperative"), 64, 5)
     ours = build_network(settings)
     initialize(ours, settings, mx.cpu())
     load_initial(ours, settings, None)

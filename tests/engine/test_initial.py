@@ -20,6 +20,7 @@ from gluon_tricks.classification.network import (
     get_model,
     initialize,
 )
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
@@ -56,7 +57,7 @@ def begun(classes, names=None, **changes):
     """A network as it begins, and as it would begin without any parameters given."""
     nets = []
     for given in ({}, changes):
-        chosen = Settings(model=NAME, input_size=32, seed=3, **given).settled(64, classes)
+        chosen = resolve(Settings(model=NAME, input_size=32, seed=3, **given), 64, classes)
         nets.append(build_network(chosen))
         initialize(nets[-1], chosen, mx.cpu())
     return nets[1], nets[0], load_initial(nets[1], chosen, names)
@@ -162,7 +163,7 @@ def test_a_run_starts_from_them_and_does_not_look_at_them_again(settings, tiny, 
 
 
 def taught(**changes):
-    return Settings(model="resnet18_v1", input_size=32, **changes).settled(64, 4)
+    return resolve(Settings(model="resnet18_v1", input_size=32, **changes), 64, 4)
 
 
 @pytest.mark.parametrize("given", ["folder", "file", "name and file"])
@@ -179,8 +180,8 @@ def test_teachers(folder, given):
 
 def test_teachers_that_cannot_teach(folder):
     with pytest.raises(InputError, match=r"the teacher: .*\(4, 64\), the network's is \(5, 64\)"):
-        build_teacher(Settings(model="resnet18_v1", input_size=32, teacher=str(folder)
-                               ).settled(64, 5), mx.cpu())
+        build_teacher(resolve(Settings(model="resnet18_v1", input_size=32, teacher=str(folder)
+                               ), 64, 5), mx.cpu())
     (folder / "config.json").unlink()
     with pytest.raises(InputError, match="does not say which network it is of: give its name by "
                        "--teacher, and the file by --teacher-params"):

@@ -9,6 +9,7 @@ import pytest
 
 from gluon_tricks.classification.metrics import Tally
 from gluon_tricks.classification.network import build_teacher, get_model
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.benchmark import SyntheticRun, synthetic_batch
 from gluon_tricks.engine.step import Step
@@ -40,7 +41,7 @@ def test_statistics_that_are_yet_to_be_written_outlive_validation():
     ("resnet18_v1", "other", "of another network: .* check --teacher"),
     ("resnet18_v1", "classes", r"\(5, 512\), the network's is \(3, 512\); .*check --teacher")])
 def test_a_teacher_that_cannot_teach_is_named_as_the_teacher(tmp_path, teacher, file, said):
-    settings = Settings(model="cifar_resnet20_v1", input_size=32).settled(64, 3)
+    settings = resolve(Settings(model="cifar_resnet20_v1", input_size=32), 64, 3)
     for name, model, classes in (("other", "cifar_resnet20_v1", 3), ("classes", "resnet18_v1", 5)):
         net = get_model(model, classes=classes)
         net.initialize()

@@ -12,6 +12,7 @@ import pytest
 from gluoncv.model_zoo import get_model, model_store
 
 from gluon_tricks.classification.network import build_teacher
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.errors import InputError
 
@@ -32,7 +33,7 @@ def store(tmp_path, monkeypatch):
 
 
 def settings(teacher):
-    return Settings(model="resnet18_v1", teacher=teacher, input_size=32).settled(64, 10)
+    return resolve(Settings(model="resnet18_v1", teacher=teacher, input_size=32), 64, 10)
 
 
 def test_gluoncv_s_parameters_are_downloaded_and_taken(store, tmp_path, monkeypatch):

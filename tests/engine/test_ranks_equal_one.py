@@ -68,7 +68,8 @@ def by_one(jobs, tmp_path, monkeypatch):
     """by_one(name): the run folder of one process with twice the batch."""
     def run(name):
         network, settings = jobs(tmp_path, 2)[name]
-        monkeypatch.setattr("gluon_tricks.classification.network.get_model", getattr(networks, network))
+        monkeypatch.setattr("gluon_tricks.classification.network.get_model",
+                            getattr(networks, network))
         alone = {**settings, **ALONE, "batch_size": 2 * settings["batch_size"]}
         return train(Settings(**alone)).folder
     return run

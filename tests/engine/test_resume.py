@@ -9,6 +9,7 @@ from pathlib import Path
 import mxnet as mx
 import pytest
 
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
@@ -22,7 +23,7 @@ SOMEWHERE = Path("run/checkpoints/000007")
 def settings(**changes):
     values = {"model": "resnet18_v1", "batch_size": 4, "accumulate": 3, "lr": 0.1,
               "num_epochs": 10, "mixup": True}
-    return Settings(**{**values, **changes}).settled(100, 10)
+    return resolve(Settings(**{**values, **changes}), 100, 10)
 
 
 def content(chosen=None, epoch=0, step=0):
@@ -169,9 +170,9 @@ def test_what_must_stay(change, flag):
 def test_another_set_or_number_of_classes_is_refused():
     other = Settings(model="resnet18_v1", batch_size=4, accumulate=3)
     with pytest.raises(InputError, match="num_training_samples 100, not 99"):
-        restored(settings(), other.settled(99, 10))
+        restored(settings(), resolve(other, 99, 10))
     with pytest.raises(InputError, match="num_classes 10, not 11"):
-        restored(settings(), other.settled(100, 11))
+        restored(settings(), resolve(other, 100, 11))
 
 
 @pytest.mark.parametrize(("before", "now"), [(0.9, 0.0), (0.0, 0.9)])

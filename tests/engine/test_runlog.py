@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.errors import InputError
 from gluon_tricks.optim.precision import LossScale
@@ -34,7 +35,7 @@ def make(tmp_path):
     """make(lengths, **settings): a log in tmp_path."""
     def log(lengths=None, update=0, **changes) -> RunLog:
         settings = Settings(model="resnet18_v1", batch_size=4, accumulate=2, **changes)
-        return RunLog(tmp_path, settings.settled(16, 3), lengths, update)
+        return RunLog(tmp_path, resolve(settings, 16, 3), lengths, update)
     return log
 
 

@@ -12,6 +12,7 @@ import pytest
 from mxnet.gluon import nn
 
 from gluon_tricks.classification.metrics import Tally
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine import saving
 from gluon_tricks.engine.saving import Saver, how_to_go_on
@@ -29,8 +30,8 @@ def run(tmp_path):
     """A run of one small layer, after update 6."""
     network = nn.Dense(2, in_units=3)
     network.initialize(mx.init.One())
-    settings = Settings(model="resnet18_v1", batch_size=4, checkpoint_steps=5,
-                        log_interval=4).settled(64, 3)
+    settings = resolve(Settings(model="resnet18_v1", batch_size=4, checkpoint_steps=5,
+                        log_interval=4), 64, 3)
     with RunLog(tmp_path, settings) as log:
         yield SimpleNamespace(
             settings=settings, network=network, update=SimpleNamespace(arrays=dict), average=None,

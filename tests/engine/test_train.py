@@ -8,6 +8,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from gluon_tricks.config.rules import validate
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.data import native
 from gluon_tricks.data.record import RecordWriter
@@ -69,6 +70,7 @@ def test_the_same_seed_gives_the_same_bits_on_any_number_of_workers(settings, tm
 
 
 def test_best_parameters_are_those_of_the_best_epoch(settings, monkeypatch, arrays):
+    from gluon_tricks.engine import start
     from gluon_tricks.engine import train as module
     from gluon_tricks.runs.scores import Scores
 
@@ -85,8 +87,8 @@ def test_best_parameters_are_those_of_the_best_epoch(settings, monkeypatch, arra
         network.output_bias = lambda: network.fc.bias.data().asnumpy()
         return network
 
-    original = module.build.network
-    monkeypatch.setattr(module.build, "network", build_network)
+    original = start.build_network
+    monkeypatch.setattr(start, "build_network", build_network)
     monkeypatch.setattr(module, "evaluate", scored)
     result = train(settings(num_epochs=4))
     assert (result.best_epoch, result.best.top1, result.last.top1) == (1, 0.7, 0.3)
@@ -113,7 +115,7 @@ def test_the_graph_of_a_network_that_asks_for_the_mode_is_not_kept(settings):
 
     network, plain = AsksForTheMode(), mx.gluon.nn.Activation("relu")
     for net in (network, plain):
-        hybridize(net, settings())
+        hybridize(net)
     x = mx.nd.ones((1, 2))
     with mx.autograd.record():
         assert network(x).asnumpy().tolist() == [[0, 0]]
@@ -170,7 +172,8 @@ def test_damaged_records_are_left_out_and_named(settings, tmp_path, jpeg, monkey
     chosen = settings(on_bad_record="skip", data_backend=backend)
     with_damage(tmp_path, jpeg, train=(4, 17), val=(6,))
     if noticed == "amid":
-        monkeypatch.setattr("gluon_tricks.classification.network.quick_check", lambda records, workers: [])
+        monkeypatch.setattr("gluon_tricks.classification.loaders.quick_check",
+                            lambda records, workers: [])
     result = train(chosen)
     log = (result.folder / "train.log").read_text()
     assert (f"{tmp_path / 'train.rec'}: 2 damaged records are left out, by key: 4, 17"
@@ -215,7 +218,8 @@ def test_a_set_of_which_nothing_can_be_decoded_is_refused_in_one_line(
         settings, tmp_path, jpeg, monkeypatch, part):
     chosen = settings(on_bad_record="skip")
     with_damage(tmp_path, jpeg, **{"train": (), "val": (), part: range(21)})
-    monkeypatch.setattr("gluon_tricks.classification.network.quick_check", lambda records, workers: [])
+    monkeypatch.setattr("gluon_tricks.classification.loaders.quick_check",
+                            lambda records, workers: [])
     with pytest.raises(InputError, match=f"{part}.rec: no record can be decoded"):
         train(chosen)
     assert not (tmp_path / "run").exists()
@@ -228,7 +232,7 @@ def test_the_saved_settings_keep_the_rules(settings, crop):
     saved.pop("derived")
     again = Settings(**{name: tuple(value) if isinstance(value, list) else value
                         for name, value in saved.items()})
-    again.checked()
+    validate(again)
     assert again.data_backend in ("native", "opencv")
     assert again.dct_shortcut == (
         "train" if again.data_backend == "native" and crop == "resized" else "never")

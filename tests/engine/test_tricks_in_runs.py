@@ -9,7 +9,9 @@ import pytest
 from gluoncv.utils import LRScheduler, LRSequential
 
 from gluon_tricks.classification.network import build_network, initialize
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.data import loader
+from gluon_tricks.engine import start as starting
 from gluon_tricks.engine import step
 from gluon_tricks.engine import train as engine
 from gluon_tricks.engine.train import train
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("tiny")
 
 def start_of(settings, arrays, tmp_path):
     """The parameters that a run begins with."""
-    chosen = settings.settled(21, 3)
+    chosen = resolve(settings, 21, 3)
     net = build_network(chosen)
     initialize(net, chosen, mx.cpu())
     net.save_parameters(str(tmp_path / "start.params"))
@@ -152,7 +154,8 @@ def test_the_teacher_sees_the_mixed_pictures_and_stays_as_it_is(settings, arrays
         return build_part
 
     for part in seen:
-        monkeypatch.setattr(build, part, watched(part, getattr(build, part)))
+        name = f"build_{part}"
+        monkeypatch.setattr(starting, name, watched(part, getattr(starting, name)))
     train(chosen)
     taught = [images.asnumpy() for recording, images in seen["teacher"]
               if isinstance(images, mx.nd.NDArray)]

@@ -7,6 +7,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.optimizer import create_optimizer
 from gluon_tricks.optim.regularize import clip_norm
@@ -19,7 +20,7 @@ UPDATES = 50
 
 def optimizer(name, dtype, **changes):
     settings = Settings(model="resnet18_v1", optimizer=name, lr=BASE_LR, wd=WD)
-    return create_optimizer(replace(settings.settled(64, 10), dtype=dtype, **changes))
+    return create_optimizer(replace(resolve(settings, 64, 10), dtype=dtype, **changes))
 
 
 def lr_of(update):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mxnet.gluon import Parameter
 
+from gluon_tricks.classification.settle import resolve
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.optimizer import create_optimizer
 from gluon_tricks.optim.update import Update
@@ -15,7 +16,7 @@ NAMES = ("nag", "sgd", "adam", "adabound", "amsbound", "lars")
 
 
 def new_update(made, name, dtype="float32", **changes):
-    settings = Settings(model="resnet18_v1", optimizer=name, lr=0.05, wd=0.01).settled(64, 10)
+    settings = resolve(Settings(model="resnet18_v1", optimizer=name, lr=0.05, wd=0.01), 64, 10)
     return Update(made, create_optimizer(replace(settings, dtype=dtype, **changes)))
 
 

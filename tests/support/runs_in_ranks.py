@@ -12,6 +12,7 @@ from pathlib import Path
 import networks
 
 from gluon_tricks import cli
+from gluon_tricks.classification import network as classifiers
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine import train
 from gluon_tricks.errors import SaidElsewhere
@@ -41,7 +42,7 @@ def main():
         train.join = lambda size: contextlib.nullcontext(ranks)
         for network, mistake, settings in jobs:
             ranks.__class__ = globals()[mistake] if mistake else own
-            get_model = getattr(networks, network)
+            classifiers.get_model = getattr(networks, network)
             if ranks.rank and settings.get("init_params"):  # the first rank alone has the file
                 settings["init_params"] = "/nowhere.params"
             with contextlib.suppress(SaidElsewhere):

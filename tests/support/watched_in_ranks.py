@@ -18,6 +18,7 @@ import networks
 import numpy as np
 
 from gluon_tricks import cli
+from gluon_tricks.classification import network as classifiers
 from gluon_tricks.classification.network import build_teacher, initialize
 from gluon_tricks.config.settings import Settings
 from gluon_tricks.data import loader
@@ -74,10 +75,10 @@ def dynamic():
 
 def another_seed():
     """The network starts from other parameters."""
-    def initialize(net, settings, where, original=initialize):
+    def changed(net, settings, where, original=initialize):
         original(net, dataclasses.replace(settings, seed=settings.seed + 1), where)
 
-    return mock.patch("gluon_tricks.classification.network.initialize", initialize)
+    return mock.patch("gluon_tricks.engine.start.initialize", changed)
 
 
 def another_teacher(path):
@@ -85,7 +86,7 @@ def another_teacher(path):
     def teacher(settings, where, original=build_teacher):
         return original(dataclasses.replace(settings, teacher_params=path), where)
 
-    return mock.patch("gluon_tricks.classification.network.build_teacher", teacher)
+    return mock.patch("gluon_tricks.engine.start.build_teacher", teacher)
 
 
 def no_checkpoint():
@@ -165,7 +166,7 @@ def main():
         for name, (network, settings, faults) in jobs.items():
             seen = {"mixed": [], "partners": [], "seeds": [], "raised": None, "result": False}
             held = {}
-            get_model = getattr(networks, network)
+            classifiers.get_model = getattr(networks, network)
             written.clear()
             with contextlib.ExitStack() as stack:
                 for fault, (befallen, *arguments) in faults.items():
