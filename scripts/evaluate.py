@@ -13,8 +13,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from gluon_tricks import cli
-from gluon_tricks.config.flags import add_flags, explicit, from_flags
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.settle import from_flags
+from gluon_tricks.config.fields import for_script
+from gluon_tricks.config.flags import add_flags, explicit
 from gluon_tricks.errors import InputError
 from gluon_tricks.parallel import launch
 from gluon_tricks.parallel.ranks import place, start_ranks
@@ -22,10 +24,6 @@ from gluon_tricks.parallel.ranks import place, start_ranks
 if TYPE_CHECKING:
     from gluon_tricks.inference.evaluations import Plan, Result
 
-FLAGS = ("num_classes", "use_se", "batch_norm", "use_gn", "use_sk", "use_avd", "data_dir",
-         "rec_val", "rec_val_idx", "use_rec", "num_data_workers", "data_backend", "antialias",
-         "dct_shortcut", "on_bad_record", "crop", "rgb_mean", "rgb_std", "batch_size", "num_gpus",
-         "num_cpu_ranks")
 ROW = "{:>10}{:>12}{:>7}{:>9}{:>9}{:>9}{:>9}{:>10}"  # of the table of several evaluations
 HEADER = ("input size", "crop ratio", "crops", "top-1", "top-5", "loss", "ECE", "pictures")
 
@@ -74,7 +72,7 @@ def _parser() -> cli.Parser:
                         "file it is printed")
     parser.add_argument("--predictions", type=cli.output(".csv"), metavar="FILE.csv",
                         help="key, label, predicted class and its probability of each picture")
-    add_flags(parser, only=FLAGS)
+    add_flags(parser, Settings, only=for_script(Settings, "evaluate"))
     return parser
 
 
@@ -109,20 +107,24 @@ def _check(flags: argparse.Namespace, settings: Settings) -> None:
 def _plan(flags: argparse.Namespace) -> "Plan":
     from gluon_tricks.inference.evaluations import Plan
 
-    return Plan(explicit(flags), flags.run, flags.params, flags.sizes, flags.ratios,
+    return Plan(explicit(Settings, flags), flags.run, flags.params, flags.sizes, flags.ratios,
                 flags.crops, confusion=bool(flags.confusion or flags.per_class),
                 predictions=bool(flags.predictions))
 
 
 def _show(result: "Result", flags: argparse.Namespace, several: bool) -> None:
     """Print a result, and write the files that were asked for."""
+    from gluon_tricks.classification.evaluate import correct
     from gluon_tricks.inference import reports
 
     scores, settings = result.scores, result.settings
+    top1, top5 = (scores.figures[name] for name in ("top1", "top5"))
     ratio = None if settings.crop == "pad" else settings.crop_ratio
     found: dict[str, Any] = {
         "input_size": settings.input_size, "crop_ratio": ratio, "crops": result.crops,
-        **scores._asdict(), "ece": result.calibration_error}
+        "count": scores.count, "loss": scores.loss,
+        **scores.figures, "correct1": correct(scores, "top1"),
+        "correct5": correct(scores, "top5"), "ece": result.calibration_error}
     rows = reports.by_class(result.confusion, result.names) if flags.per_class else []
     if flags.json:
         if flags.per_class is True:
@@ -130,12 +132,12 @@ def _show(result: "Result", flags: argparse.Namespace, several: bool) -> None:
                                   for row in rows]
         print(json.dumps(found, allow_nan=False))
     elif several:
-        print(ROW.format(settings.input_size, ratio or "-", result.crops, f"{scores.top1:.2%}",
-                         f"{scores.top5:.2%}", f"{scores.loss:.4f}",
+        print(ROW.format(settings.input_size, ratio or "-", result.crops, f"{top1:.2%}",
+                         f"{top5:.2%}", f"{scores.loss:.4f}",
                          f"{result.calibration_error:.2%}", scores.count))
     else:
-        print(f"top-1 {scores.top1:.2%} ({scores.correct1}), top-5 {scores.top5:.2%} "
-              f"({scores.correct5}), loss {scores.loss:.4f}, calibration error "
+        print(f"top-1 {top1:.2%} ({found['correct1']}), top-5 {top5:.2%} "
+              f"({found['correct5']}), loss {scores.loss:.4f}, calibration error "
               f"{result.calibration_error:.2%}, {scores.count} pictures")
         if flags.per_class is True:
             print(reports.class_table(rows))

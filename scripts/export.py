@@ -6,11 +6,10 @@
 import argparse
 
 from gluon_tricks import cli
-from gluon_tricks.config.flags import add_flags
+from gluon_tricks.classification.settings import Settings
+from gluon_tricks.config.fields import for_script
+from gluon_tricks.config.flags import add_flags, explicit
 from gluon_tricks.errors import InputError
-
-FLAGS = ("num_classes", "use_se", "batch_norm", "use_gn", "use_sk", "use_avd", "input_size", "crop",
-         "crop_ratio", "rgb_mean", "rgb_std", "antialias")
 
 
 def main() -> None:
@@ -32,9 +31,9 @@ def main() -> None:
     parser.add_argument("--pictures", nargs="+", type=cli.path, default=(), metavar="PATH",
                         help="pictures and folders of such, of which 32 are taken, to check with; "
                         "default: a few are drawn")
-    add_flags(parser, only=FLAGS)
+    add_flags(parser, Settings, only=for_script(Settings, "export"))
     flags = parser.parse_args()
-    given = {name: getattr(flags, name) for name in (*FLAGS, "model") if hasattr(flags, name)}
+    given = explicit(Settings, flags)
     if not (flags.run or flags.params or given.get("model")):
         raise InputError("nothing to export: give --run, --params or --model")
     if flags.run and not flags.run.is_dir():

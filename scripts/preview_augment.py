@@ -4,12 +4,11 @@
 """
 
 from gluon_tricks import cli
-from gluon_tricks.config.flags import add_flags, from_flags
+from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.settle import from_flags
+from gluon_tricks.config.fields import for_script
+from gluon_tricks.config.flags import add_flags
 from gluon_tricks.errors import InputError
-
-FLAGS = ("data_dir", "rec_train", "rec_train_idx", "use_rec", "data_backend",
-         "num_data_workers", "input_size", "crop", "crop_area", "color_jitter", "pca_noise",
-         "auto_augment", "antialias", "dct_shortcut", "crop_ratio", "seed")
 
 
 def main() -> None:
@@ -19,7 +18,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8, help="records, a row each (default: 8)")
     parser.add_argument("--epochs", type=int, default=6, help="epochs shown of each (default: 6); "
                         "before them stands what validation makes of it")
-    add_flags(parser, only=FLAGS)
+    add_flags(parser, Settings, only=for_script(Settings, "preview"))
     parser.add_argument("--rec", dest="rec_train", help="the same as --rec-train")
     flags = parser.parse_args()
     if flags.samples < 1 or flags.epochs < 1:

@@ -7,13 +7,14 @@ import dataclasses
 import json
 
 from gluon_tricks import cli
-from gluon_tricks.classification.settle import resolve_without_data
-from gluon_tricks.config.flags import add_flags, from_flags
+from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.settle import from_flags, resolve_without_data
+from gluon_tricks.config.flags import add_flags
 
 
 def main() -> None:
     parser = cli.Parser(description=__doc__.splitlines()[0])
-    add_flags(parser, only=("model", "num_classes", "input_size", "use_se", "batch_norm",
+    add_flags(parser, Settings, only=("model", "num_classes", "input_size", "use_se", "batch_norm",
                                    "use_gn"))
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     flags = parser.parse_args()

@@ -12,9 +12,10 @@ import shutil
 from pathlib import Path
 
 from gluon_tricks import cli
+from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.settle import from_flags
+from gluon_tricks.classification.start import dispatch
 from gluon_tricks.config import presets
-from gluon_tricks.config.flags import from_flags
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine import command
 from gluon_tricks.errors import InputError
 from gluon_tricks.parallel.ranks import place
@@ -24,7 +25,7 @@ TRAIN, CLASSES = 50_000, 10  # what is assumed where no data is read
 
 def build_parser() -> cli.Parser:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    command.add_flags(parser, presets.CIFAR10)
+    command.add_flags(parser, Settings, presets.CIFAR10)
     own = parser.add_argument_group("GluonCV's other names")
     for flag, setting, kind in (("--drop-rate", "dropout", float),
                                 ("--save-period", "save_frequency", int),
@@ -74,7 +75,7 @@ def main() -> int | None:
         settings = dataclasses.replace(
             settings, num_classes=settings.num_classes or CLASSES,
             num_training_samples=settings.num_training_samples or TRAIN)
-    done = command.carry_out(flags, settings)
+    done = dispatch(flags, settings)
     if isinstance(done, int) or done is None:
         return done
     for source, to in copies:

@@ -9,23 +9,21 @@ or --num-cpu-ranks N start the ranks on this machine without horovodrun.
 import argparse
 
 from gluon_tricks import cli
+from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.settle import from_flags
+from gluon_tricks.classification.start import dispatch
 from gluon_tricks.config import presets
-from gluon_tricks.config.flags import from_flags
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.config.fields import not_for_script
 from gluon_tricks.engine import command
 from gluon_tricks.errors import InputError
 from gluon_tricks.machine import processor
 from gluon_tricks.parallel import launch
 from gluon_tricks.parallel.ranks import place
 
-# What its schedule settles: a cosine, of --lr times the number of devices.
-SETTLED = ("lr_mode", "lr_decay", "lr_decay_epoch", "lr_decay_period", "linear_scaling",
-           "auto_augment", "num_data_workers")
-
 
 def build_parser() -> cli.Parser:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    command.add_flags(parser, presets.HOROVOD, without=SETTLED)
+    command.add_flags(parser, Settings, presets.HOROVOD, without=not_for_script(Settings, "train_horovod"))
     own = parser.add_argument_group("GluonCV's other names")
     own.add_argument("--data-nthreads", type=cli.positive, default=8, help="threads that decode, "
                      "of each device (default: 8)")
@@ -57,7 +55,7 @@ def translate(flags: argparse.Namespace) -> Settings:
 
 def main() -> int | None:
     flags = build_parser().parse_args()
-    done = command.carry_out(flags, translate(flags))
+    done = dispatch(flags, translate(flags))
     return done if isinstance(done, int) else None
 
 

@@ -4,17 +4,19 @@
 """
 
 from gluon_tricks import cli
-from gluon_tricks.config.flags import from_flags
+from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.settle import from_flags
+from gluon_tricks.classification.start import dispatch
 from gluon_tricks.engine import command
 from gluon_tricks.parallel.ranks import place
 
 
 def main() -> int | None:
     parser = cli.Parser(description=__doc__.splitlines()[0])
-    command.add_flags(parser)
+    command.add_flags(parser, Settings)
     flags = parser.parse_args()
     place(flags)
-    done = command.carry_out(flags, from_flags(flags))
+    done = dispatch(flags, from_flags(flags))
     return done if isinstance(done, int) else None
 
 

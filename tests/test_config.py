@@ -10,10 +10,10 @@ import pytest
 from command_line import parse
 
 import gluon_tricks
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve, resolve_without_data
 from gluon_tricks.cli import Parser
 from gluon_tricks.config.flags import add_flags
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.errors import InputError
 from gluon_tricks.optim.gluoncv_schedule import gluoncv_lr_at
 from gluon_tricks.optim.schedule import lr_at
@@ -187,7 +187,7 @@ def test_a_value_of_the_wrong_kind_names_its_flag(misparse, arguments, flag):
 
 def test_the_model_must_be_given(capsys):
     parser = Parser()
-    add_flags(parser)
+    add_flags(parser, Settings)
     with pytest.raises(SystemExit):
         parser.parse_args([])
     assert "--model" in capsys.readouterr().err

@@ -13,8 +13,8 @@ from mxnet import autograd
 
 from gluon_tricks.classification.loaders import eval_loader
 from gluon_tricks.classification.network import build_network, initialize
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve, resolve_without_data
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError

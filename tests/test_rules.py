@@ -3,8 +3,8 @@
 import pytest
 from command_line import parse
 
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.config import rules
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.errors import InputError
 
 TEACHER = "--teacher resnet152_v1d "

@@ -6,8 +6,9 @@ from pathlib import Path
 from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.classification import gluoncv_states, weights
+from gluon_tricks.classification.settings import Settings
+from gluon_tricks.config.fields import flag_name
 from gluon_tricks.config.presets import ZOO
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.classes import check_same_classes
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.gluoncv_names import with_structural_names
@@ -41,14 +42,14 @@ def load_initial(network: HybridBlock, settings: Settings, classes: list[str] | 
                          "diverged: give other parameters")
     set_arrays(network, arrays)
     # The zoo's classes have other names than their folders.
-    warnings = _otherwise(found, settings, None if kept else classes, "take other parameters, or "
+    warnings = mismatches(found, settings, None if kept else classes, "take other parameters, or "
                           "--new-classifier") if Path(source).expanduser().exists() else []
     return [f"parameters from {found.path}" + (
         f", all but those of {kept[0].rpartition('.')[0]}" if kept else ""),
         *(f"warning: {said}" for said in warnings)]
 
 
-def _otherwise(found: weights.Weights, settings: Settings, classes: list[str] | None,
+def mismatches(found: weights.Weights, settings: Settings, classes: list[str] | None,
                remedy: str) -> Iterator[str]:
     """In what the run that made parameters was another one than this: the meaning of labels, where
     `classes` are known, and how pictures are normalised; as far as what lies beside them says."""
@@ -59,7 +60,7 @@ def _otherwise(found: weights.Weights, settings: Settings, classes: list[str] | 
     for name in ("rgb_mean", "rgb_std"):
         theirs = found.settings.get(name)
         if theirs is not None and tuple(theirs) != getattr(settings, name):
-            yield (f"{found.path} was trained with --{name.replace('_', '-')} "
+            yield (f"{found.path} was trained with {flag_name(name)} "
                    f"{','.join(map(str, theirs))}: give the same, or {remedy}")
 
 
@@ -69,11 +70,11 @@ def check_teacher(settings: Settings, classes: list[str] | None) -> None:
     source = settings.teacher_params or settings.teacher
     if source is None or not Path(source).expanduser().exists():
         return  # the zoo's, whose classes have other names than their folders
-    for said in _otherwise(weights.find(source), settings, classes, "take another teacher"):
+    for said in mismatches(weights.find(source), settings, classes, "take another teacher"):
         raise InputError(f"the teacher: {said}")
 
 
-def go_on_with_gluoncv(network: HybridBlock, update: Update, settings: Settings) -> Progress:
+def resume_gluoncv_run(network: HybridBlock, update: Update, settings: Settings) -> Progress:
     """Where a run goes on whose parameters are --resume-params; its optimiser is given what
     --resume-states holds. Raises InputError where that does not fit."""
     if settings.resume_states:

@@ -1,12 +1,13 @@
 """The sets of a run and their loaders, made from the settings."""
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.data import native
 from gluon_tricks.data.backends import cores
 from gluon_tricks.data.check import quick_check
@@ -14,7 +15,7 @@ from gluon_tricks.data.folder import FolderSet
 from gluon_tricks.data.image_record_iter import ImageRecordLoader
 from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder, TrainOrder, shuffle_labels
-from gluon_tricks.data.sets import PictureSet, open_set
+from gluon_tricks.data.sets import ImageSet, open_set
 from gluon_tricks.data.transforms import EvalTransform, TenCropTransform, TrainTransform
 from gluon_tricks.errors import InputError
 from gluon_tricks.machine.processor import local_ranks, share
@@ -23,7 +24,7 @@ from gluon_tricks.parallel.ranks import Ranks
 Loader = RecordLoader | ImageRecordLoader
 
 
-def open_records(settings: Settings, part: str, classes: list[str] | None = None) -> PictureSet:
+def open_records(settings: Settings, part: str, classes: list[str] | None = None) -> ImageSet:
     """The set of `part`, "train" or "val", that the settings name.
 
     Where it is a folder, its labels follow `classes`, the training set's. Raises InputError where
@@ -37,13 +38,13 @@ def open_records(settings: Settings, part: str, classes: list[str] | None = None
     return found
 
 
-def train_loader(settings: Settings, records: PictureSet, skipped: Iterable[int] = (),
+def train_loader(settings: Settings, records: ImageSet, skipped: Iterable[int] = (),
                  ranks: Ranks | None = None) -> Loader:
     """Shuffled, augmented batches, a rank's share; of settled settings. `skipped` names damaged
     records."""
     ranks = ranks or Ranks()
     order = TrainOrder(len(records), settings.batch_size, settings.seed, ranks.rank, ranks.size,
-                       at_once=settings.accumulate)
+                       accumulate=settings.accumulate)
     if settings.data_backend == "mxnet":
         return ImageRecordLoader.train(
             records, order, size=settings.input_size, seed=settings.seed,
@@ -55,7 +56,7 @@ def train_loader(settings: Settings, records: PictureSet, skipped: Iterable[int]
                         labels=labels, **loading(settings, training=True), skipped=skipped)
 
 
-def eval_loader(settings: Settings, records: PictureSet, skipped: Iterable[int] = (),
+def eval_loader(settings: Settings, records: ImageSet, skipped: Iterable[int] = (),
                 ranks: Ranks | None = None, crops: int = 1) -> Loader:
     """Every record once, over all ranks. Raises InputError where a label is beyond the classes.
 
@@ -113,7 +114,15 @@ def loading(settings: Settings, *, training: bool) -> dict[str, Any]:
             "skip_damaged": settings.on_bad_record == "skip", "dtype": settings.array_dtype}
 
 
-def damaged_records(settings: Settings, records: PictureSet) -> list[int]:
+def taken_backend(settings: Settings, loader: Loader) -> Settings:
+    """The settings with the data backend that a training loader has taken, and what it does with
+    large crops."""
+    shortcut = "train" if loader.backend == "native" and settings.crop == "resized" else "never"
+    return dataclasses.replace(settings, data_backend=loader.backend,
+                               dct_shortcut=settings.dct_shortcut or shortcut)
+
+
+def damaged_records(settings: Settings, records: ImageSet) -> list[int]:
     """The records that surely cannot be decoded, found without decoding.
 
     Raises InputError for the first of them unless the settings say to skip them, and where no
@@ -131,7 +140,7 @@ def damaged_records(settings: Settings, records: PictureSet) -> list[int]:
     return [index for index, _ in found]
 
 
-def check_labels(records: PictureSet, labels: Sequence[int], classes: int) -> None:
+def check_labels(records: ImageSet, labels: Sequence[int], classes: int) -> None:
     """Raise InputError, naming the first record whose label is beyond the classes."""
     beyond = np.flatnonzero(np.asarray(labels) >= classes)
     if len(beyond):

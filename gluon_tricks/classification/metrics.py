@@ -1,11 +1,6 @@
-"""Top-1, top-5 and loss, summed on the device so that no step waits for it."""
+"""Top-1 and top-5, summed on the device; probabilities of several crops; the first class."""
 
-import math
-
-import mxnet as mx
 from mxnet.gluon.block import HybridBlock
-
-from gluon_tricks.runs.scores import Sums
 
 
 def _hits(F, logits, labels):
@@ -25,21 +20,25 @@ def _hits(F, logits, labels):
     return (rank < 1) * finite, (rank < 5) * finite
 
 
-class _Sums(HybridBlock):
-    """Of a batch: summed loss, top-1 hits, top-5 hits, as (3,) float64.
+class Hits(HybridBlock):
+    """Of a batch of logits (batch, classes) and labels (batch,), the sum of top-1 hits and, with
+    `five`, behind it that of top-5 hits: (1,) or (2,) float64.
 
-    With a second label of each sample and the first one's share, hits are weighted:
+    With a second label of each sample and the first one's share, (batch,) each, hits are weighted:
     lam * hit(label) + (1 - lam) * hit(other).
     """
 
-    def hybrid_forward(self, F, loss, logits, labels, others=None, lam=None):
+    def __init__(self, five: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self._count = 1 + five
+
+    def hybrid_forward(self, F, logits, labels, others=None, lam=None):
         logits = F.cast(logits, "float32")
-        hits = _hits(F, logits, labels)
+        hits = _hits(F, logits, labels)[:self._count]
         if others is not None:
             hits = [lam * own + (1 - lam) * other
-                    for own, other in zip(hits, _hits(F, logits, others), strict=True)]
-        sums = [F.cast(values, "float64").sum() for values in (loss, *hits)]
-        return F.stack(*sums).reshape((-1,))
+                    for own, other in zip(hits, _hits(F, logits, others), strict=False)]
+        return F.stack(*(F.cast(values, "float64").sum() for values in hits)).reshape((-1,))
 
 
 class MeanOverCrops(HybridBlock):
@@ -70,58 +69,3 @@ class TopClass(HybridBlock):
         logits = F.cast(logits, "float32")
         return F.stack(F.argmax(logits, axis=-1), F.max(F.softmax(logits, axis=-1), axis=-1),
                        axis=1)
-
-
-class Tally:
-    """Sums of all batches since it was made, and of those before, which `start` summed."""
-
-    def __init__(self, start: Sums | None = None):
-        self._plain, self._mixed = _Sums(), _Sums()
-        self._plain.hybridize()
-        self._mixed.hybridize()
-        start = start or Sums()
-        self._count = start.count
-        self._total: mx.nd.NDArray | None = None
-        self._start = start
-        self._first_bad: mx.nd.NDArray | None = None
-
-    def update(self, loss: mx.nd.NDArray, logits: mx.nd.NDArray, labels: mx.nd.NDArray,
-               others: mx.nd.NDArray | None = None, lam: mx.nd.NDArray | None = None, *,
-               number: int = 0) -> None:
-        """Add a batch: loss (batch,), logits (batch, classes), labels (batch,). Does not wait.
-
-        `others` (batch,) and `lam` (batch,) are the second labels of mixed samples and the share
-        of the first. `number` is the update's, for `first_bad`.
-        """
-        sums = self._plain(loss, logits, labels) if others is None else \
-            self._mixed(loss, logits, labels, others, lam)
-        if self._total is None:
-            self._total = mx.nd.array(self._start[1:], ctx=sums.context, dtype="float64")
-            self._first_bad = mx.nd.full((1,), math.inf, ctx=sums.context, dtype="float64")
-        self._total = self._total + sums
-        own = sums[0:1]
-        # 0 for a finite loss, none for another, which no comparison is true of.
-        bad = mx.nd.where((own - own) == 0, mx.nd.full((1,), math.inf, ctx=own.context,
-                                                       dtype="float64"),
-                          mx.nd.full((1,), number, ctx=own.context, dtype="float64"))
-        self._first_bad = mx.nd.minimum(self._first_bad, bad)
-        self._count += len(labels)
-
-    def mark(self) -> tuple:
-        """What `rewind` takes to forget all that comes after. Does not wait."""
-        return self._count, self._total, self._first_bad
-
-    def rewind(self, mark: tuple) -> None:
-        """Be as when `mark` was taken. Does not wait."""
-        self._count, self._total, self._first_bad = mark
-
-    def sums(self) -> Sums:
-        """Waits for the device."""
-        if self._total is None:
-            return self._start
-        return Sums(self._count, *self._total.asnumpy().tolist())
-
-    def first_bad(self) -> int | None:
-        """The first update whose loss was not finite, None where all were. Waits."""
-        found = math.inf if self._first_bad is None else float(self._first_bad.asscalar())
-        return None if math.isinf(found) else int(found)

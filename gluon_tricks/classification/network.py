@@ -11,21 +11,20 @@ import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.classification import weights
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
+from gluon_tricks.config.fields import named
 from gluon_tricks.errors import InputError
 from gluon_tricks.loss import Distillation, SoftmaxCrossEntropy
-from gluon_tricks.models.freezing import freeze
+from gluon_tricks.models.freezing import freeze, set_head_lr_mult
 from gluon_tricks.models.graph import hybridize
 from gluon_tricks.models.parameters import load_parameters
 from gluon_tricks.models.zoo import get_model
 
 
-def _network_options(settings: Settings) -> dict[str, Any]:
-    """The settings that are a network's options; each is false where it is not given."""
-    return {"last_gamma": settings.last_gamma, "dropout": settings.dropout,
-            "use_se": settings.use_se, "batch_norm": settings.batch_norm,
-            "use_gn": settings.use_gn, "use_sk": settings.use_sk, "use_avd": settings.use_avd,
-            "dropblock_prob": settings.dropblock_prob}
+def _options(settings: Settings) -> dict[str, Any]:
+    """The settings that are a network's options; each is false if it is not given."""
+    return {name: getattr(settings, name)
+            for name in named(Settings, of_network=("structure", "layer", "start"))}
 
 
 def build_network(settings: Settings) -> HybridBlock:
@@ -34,7 +33,7 @@ def build_network(settings: Settings) -> HybridBlock:
     Raises InputError where the name or an option is unknown, where the network cannot take
     pictures of that size, and where it is no classifier.
     """
-    options = {name: value for name, value in _network_options(settings).items() if value}
+    options = {name: value for name, value in _options(settings).items() if value}
     net = get_model(settings.model, classes=settings.num_classes, input_size=settings.input_size,
                     **options)
     net.cast(settings.array_dtype)  # BatchNorm stays in FP32
@@ -74,7 +73,8 @@ def initialize(net: HybridBlock, settings: Settings, where: mx.Context) -> None:
     GluonCV's is MSRAPrelu. What comes before --freeze-until is frozen.
     """
     size = settings.input_size
-    freeze(net, settings)
+    freeze(net, settings.freeze_until)
+    set_head_lr_mult(net, settings.lr_mult_head)
     # GluonCV's networks leave shapes open. Infer them: a forward pass would have oneDNN reorder
     # the weights in the background, which races with whatever reads them next.
     net.infer_shape(mx.nd.zeros((1, 3, size, size), dtype=settings.array_dtype))
@@ -133,13 +133,10 @@ def build_teacher_network(settings: Settings) -> HybridBlock:
                 raise InputError(f"{found.path} does not say which network it is of: give its name "
                                  "by --teacher, and the file by --teacher-params")
             name, structure = found.model, found.settings
-        own = {option: getattr(Settings, option) for option in _network_options(settings)}
-        own |= {option: structure[option] for option in _STRUCTURE if option in structure}
+        own = {option: getattr(Settings, option) for option in _options(settings)}
+        own |= {option: structure[option] for option in named(Settings, of_network="structure")
+                if option in structure}
         return build_network(dataclasses.replace(settings, model=name, **own))
-
-
-# The settings of a network that decide which parameters it has.
-_STRUCTURE = ("use_se", "batch_norm", "use_gn", "use_sk", "use_avd")
 
 
 @contextlib.contextmanager

@@ -15,8 +15,8 @@ from gluon_tricks.classification.loaders import (
     open_records,
     train_transform,
 )
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.backends import cores
 from gluon_tricks.data.check import quick_check
 from gluon_tricks.data.loader import RecordLoader

@@ -1,19 +1,26 @@
-"""Fills in what the data and other settings decide."""
+"""The settings of a run: what flags give, and what the data and other settings decide."""
 
+import argparse
 import dataclasses
-from typing import Any
 
-from gluon_tricks.config.rules import validate
-from gluon_tricks.config.settings import ADAPTIVE, Settings
+from gluon_tricks.classification.rules import validate
+from gluon_tricks.classification.settings import Settings
+from gluon_tricks.config import presets
+from gluon_tricks.config.flags import chosen
 from gluon_tricks.errors import InputError
 
 IMAGENET_TRAIN, IMAGENET_CLASSES = 1_281_167, 1000  # what a dry run assumes
 
 
-def resolve(settings: Settings, records: int, classes: int) -> Settings:
-    """The settings with every None that the data decides filled in, checked.
+def from_flags(flags: argparse.Namespace, preset: presets.Preset = presets.IMAGENET) -> Settings:
+    """The valid settings of parsed flags; the preset's defaults. Raises InputError."""
+    return validate(Settings(**chosen(Settings, flags, preset)))
 
-    Raises InputError where the flags contradict the data.
+
+def resolve(settings: Settings, records: int, classes: int) -> Settings:
+    """The settings with every None filled in that the data or other settings decide, valid.
+
+    Raises InputError if the flags contradict the data.
     """
     if settings.num_training_samples not in (None, records):
         raise InputError(f"--num-training-samples {settings.num_training_samples}, but the "
@@ -24,30 +31,12 @@ def resolve(settings: Settings, records: int, classes: int) -> Settings:
     if settings.num_classes is None and classes < 2:
         raise InputError("the training set has one class alone, and a classifier needs two: "
                          "pack a folder for each class, or give --num-classes")
-    resized = settings.crop == "resized"
-    fitting = {"momentum": (("nag", "sgd", "lars"), 0.9), "lars_eta": (("lars",), 1e-3),
-               "final_lr": (("adabound", "amsbound"), 0.1)}
     return validate(dataclasses.replace(
-        settings, **{name: _first(getattr(settings, name), default)
-                 for name, (optimizers, default) in fitting.items()
-                 if settings.optimizer in optimizers},
-        lr=_first(settings.lr, 1e-3 if settings.optimizer in ADAPTIVE else 0.1),
-        mixup_alpha=_first(settings.mixup_alpha, 0.2) if settings.mixup else None,
-        temperature=_first(settings.temperature, 20.0) if settings.teacher else None,
-        hard_weight=_first(settings.hard_weight, 0.5 if settings.gluoncv_compat else None)
-        if settings.teacher else None,
-        loss_scale=_first(settings.loss_scale, "dynamic") if settings.dtype == "float16" else None,
-        num_training_samples=records, num_classes=settings.num_classes or classes,
-        crop_area=(settings.crop_area or (0.08, 1.0)) if resized else None,
-        color_jitter=_first(settings.color_jitter, 0.4 if resized else 0.0),
-        pca_noise=_first(settings.pca_noise, 0.1 if resized else 0.0)))
+        settings, num_training_samples=records,
+        num_classes=settings.num_classes or classes).filled())
 
 
 def resolve_without_data(settings: Settings) -> Settings:
-    """As `resolve`, for ImageNet where the flags do not say otherwise."""
+    """As `resolve`, for ImageNet unless the flags say otherwise."""
     return resolve(settings, settings.num_training_samples or IMAGENET_TRAIN,
                    settings.num_classes or IMAGENET_CLASSES)
-
-
-def _first(value: Any, otherwise: Any) -> Any:
-    return otherwise if value is None else value

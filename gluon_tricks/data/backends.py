@@ -15,7 +15,7 @@ from gluon_tricks.augment.crop import ASPECT
 from gluon_tricks.data import native
 from gluon_tricks.data.decode import decode
 from gluon_tricks.data.folder import FolderSet
-from gluon_tricks.data.sets import PictureSet
+from gluon_tricks.data.sets import ImageSet
 from gluon_tricks.data.transforms import EvalTransform, TrainDraws, TrainTransform, Transform
 from gluon_tricks.errors import InputError
 
@@ -45,7 +45,7 @@ def choose(name: str, transform: Transform) -> tuple[str, str]:
     return "opencv", f"native: {reason}"
 
 
-def native_job(records: PictureSet, transform: TrainTransform | EvalTransform, draws: Any,
+def native_job(records: ImageSet, transform: TrainTransform | EvalTransform, draws: Any,
                indices: np.ndarray, images: np.ndarray, *, channels_last: bool,
                dct_shortcut: bool, stage: str = "complete") -> Any:
     """The native decoder's work on one batch: an object whose run(begin, end) makes those rows.
@@ -63,7 +63,7 @@ def native_job(records: PictureSet, transform: TrainTransform | EvalTransform, d
     return native.core().Job(recipe, *_places(records, indices), _draws(draws), images)
 
 
-def _places(records: PictureSet, indices: np.ndarray) -> tuple:
+def _places(records: ImageSet, indices: np.ndarray) -> tuple:
     """Where the native decoder finds pictures: in files, or in an open .rec."""
     if isinstance(records, FolderSet):
         return (records.paths(indices),)
@@ -87,7 +87,7 @@ def _draws(draws: TrainDraws | None) -> dict[str, np.ndarray | None]:
             "light": None if draws.alphas is None else color.pca_light(draws.alphas)}
 
 
-def opencv_row(records: PictureSet, transform: Transform, draws: Any, index: int, row: int,
+def opencv_row(records: ImageSet, transform: Transform, draws: Any, index: int, row: int,
                images: np.ndarray, *, channels_last: bool) -> None:
     """Make one row of a batch. Raises InputError, naming the record, where it is damaged."""
     picture = records.read(index)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from gluon_tricks.data.decode import check_size, check_whole, decode, webp_length
 from gluon_tricks.data.folder import FolderSet
 from gluon_tricks.data.header import Header, ShortHeader, read_header
-from gluon_tricks.data.sets import PictureSet
+from gluon_tricks.data.sets import ImageSet
 from gluon_tricks.data.threads import ordered_map
 from gluon_tricks.errors import RunFault
 
@@ -23,7 +23,7 @@ class Damage(NamedTuple):
     reason: str
 
 
-def quick_check(records: PictureSet, workers: int) -> list[tuple[int, Damage]]:
+def quick_check(records: ImageSet, workers: int) -> list[tuple[int, Damage]]:
     """The records whose picture `decode_whole` would surely refuse, with their indices, in order.
 
     Found by the start and the end of each picture, without decoding: no picture at all or one of
@@ -49,7 +49,7 @@ def quick_check(records: PictureSet, workers: int) -> list[tuple[int, Damage]]:
         return [damage for chunk in chunks for damage in chunk]
 
 
-def fingerprint(records: PictureSet) -> str:
+def fingerprint(records: ImageSet) -> str:
     """A hash of a set's .idx, or its files' names and sizes, and labels: the same for the same
     records in the same order."""
     numbers = [records.offsets, records.lengths, records.labels]
@@ -61,7 +61,7 @@ def fingerprint(records: PictureSet) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
-def _check_record(records: PictureSet, index: int) -> None:
+def _check_record(records: ImageSet, index: int) -> None:
     """Raises ValueError where the record's picture cannot be decoded."""
     first = _FIRST
     while True:

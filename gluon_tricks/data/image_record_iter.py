@@ -22,13 +22,14 @@ import numpy as np
 from gluon_tricks.data.loader import Batch
 from gluon_tricks.data.order import EvalOrder, TrainOrder
 from gluon_tricks.data.record import RecordSet
+from gluon_tricks.data.threaded import SkippedReport
 from gluon_tricks.data.threads import ordered_map
 from gluon_tricks.errors import InputError
 
 _VERIFY = "scripts/im2rec.py --verify lists what is damaged"
 
 
-class ImageRecordLoader:
+class ImageRecordLoader(SkippedReport):
     """Batches of one mx.io.ImageRecordIter; made by `train` or `evaluation`.
 
     Both raise InputError for an order of several ranks (ImageRecordIter deals records out by other

@@ -36,7 +36,7 @@ class TrainOrder:
     seed: int
     rank: int = 0
     world_size: int = 1
-    at_once: int = 1  # batches that make one update
+    accumulate: int = 1  # batches that make one update
 
     @property
     def global_batch(self) -> int:
@@ -46,7 +46,7 @@ class TrainOrder:
     @property
     def steps(self) -> int:
         """Batches an epoch: those of whole updates."""
-        return self.records // (self.global_batch * self.at_once) * self.at_once
+        return self.records // (self.global_batch * self.accumulate) * self.accumulate
 
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[np.ndarray]:
         """This rank's batches of an epoch from `start_step` on, each (batch_size,) int64."""
@@ -70,7 +70,7 @@ class EvalOrder:
         return -(-len(range(self.rank, self.records, self.world_size)) // self.batch_size)
 
     @property
-    def most_steps(self) -> int:
+    def steps_of_longest_rank(self) -> int:
         """Batches of the rank that has most of them."""
         return -(-self.records // (self.world_size * self.batch_size))
 

@@ -6,11 +6,11 @@ from gluon_tricks.data.folder import FolderSet
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.errors import InputError
 
-PictureSet = RecordSet | FolderSet
+ImageSet = RecordSet | FolderSet
 
 
 def open_set(rec: Path, idx: Path, folder: Path | None = None,
-             classes: list[str] | None = None) -> PictureSet:
+             classes: list[str] | None = None) -> ImageSet:
     """The pictures in `folder`, where it is one, else the records of `rec`.
 
     A folder's labels follow `classes`, the training set's, where they are given. Raises InputError

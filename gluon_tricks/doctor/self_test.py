@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from gluon_tricks.engine.run import Run
+    from gluon_tricks.engine.saving import Saver
 
 GROUP = "self-test"
 LIMIT = 20  # seconds, once everything is loaded
@@ -57,7 +58,8 @@ def skipped(why: str, level: str = OK) -> list[Finding]:
 
 def run(report: Report, aside: str, num_gpus: int) -> None:
     """What the child does. Raises SelfTestError where something is not as it must be."""
-    from gluon_tricks.config.settings import Settings
+    from gluon_tricks.classification.settings import Settings
+    from gluon_tricks.classification.start import make_task
     from gluon_tricks.engine import benchmark
 
     report({"loaded": True})
@@ -68,9 +70,9 @@ def run(report: Report, aside: str, num_gpus: int) -> None:
                         crop="pad", optimizer="sgd", lr=0.01, mode="imperative",
                         num_gpus=min(num_gpus, 1))
     with ExitStack() as stack:
-        made_up = benchmark.SyntheticRun(settings, 1, stack)
+        made_up = benchmark.SyntheticRun(settings, make_task(), 1, stack)
         report({"step": STEPS[1], "value": _train(made_up.run, lambda: made_up.seconds(1))})
-        report({"step": STEPS[2], "value": _checkpoint(made_up.run)})
+        report({"step": STEPS[2], "value": _checkpoint(made_up.saver, made_up.run)})
 
 
 class SelfTestError(Exception):
@@ -129,16 +131,13 @@ def _train(run: "Run", train: Callable[[], object]) -> str:
     """One update, by the engine, on the device: its batch's loss before and after, the arrays."""
     import mxnet as mx
 
-    from gluon_tricks.engine.benchmark import synthetic_batch
     from gluon_tricks.models.parameters import arrays_of
 
-    batch = synthetic_batch(run.settings)
-    images = mx.nd.array(batch.images, ctx=run.device)
-    labels = mx.nd.array(batch.labels, ctx=run.device, dtype="int32")
+    inputs = run.task.inputs(run.task.example(), epoch=0, rank=0)
 
     def state() -> tuple[float, dict[str, "np.ndarray"]]:
         with mx.autograd.train_mode():  # by the batch's own statistics, as the update sees it
-            loss = float(run.loss(run.network(images), labels).mean().asscalar())
+            loss = float(run.task.losses(run.network, inputs)[0].mean().asscalar())
         mx.nd.waitall()
         return loss, {name: array.asnumpy() for name, array in arrays_of(run.network).items()}
 
@@ -168,12 +167,12 @@ def judge_update(before: tuple[float, dict[str, "np.ndarray"]],
     return f"the loss of its batch fell from {before[0]:.4f} to {after[0]:.4f}"
 
 
-def _checkpoint(run: "Run") -> str:
+def _checkpoint(saver: "Saver", run: "Run") -> str:
     """Save the run, and read what was saved back."""
     from gluon_tricks.models.parameters import arrays_of
     from gluon_tricks.runs import checkpoint
 
-    run.saver.save(run)
+    saver.save()
     found, refused = checkpoint.newest(run.log.folder)
     if found is None:
         raise SelfTestError(refused[0] if refused else "nothing was saved")

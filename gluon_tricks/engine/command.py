@@ -1,31 +1,33 @@
-"""What the scripts that train share: their flags, and what is done in place of training."""
+"""What the scripts that train share, whatever the task: their flags, and what they do with them."""
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gluon_tricks import cli
-from gluon_tricks.classification.settle import resolve_without_data
 from gluon_tricks.config import flags as setting_flags
 from gluon_tricks.config import presets
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.config.settings import RunSettings
 from gluon_tricks.parallel import launch
 from gluon_tricks.parallel.ranks import start_ranks
 
 if TYPE_CHECKING:
+    from gluon_tricks.engine.task import Task
     from gluon_tricks.engine.train import Result
 
 
-def add_flags(parser: cli.Parser, preset: presets.Preset = presets.IMAGENET,
-              without: tuple[str, ...] = ()) -> None:
-    """A flag for each of the settings but those of `without`, and the ways not to train."""
-    setting_flags.add_flags(parser, preset=preset, without=without)
+def add_flags(parser: cli.Parser, kind: type[RunSettings],
+              preset: presets.Preset = presets.IMAGENET, without: tuple[str, ...] = ()) -> None:
+    """A flag for each field of a settings class but those of `without`, and the ways not to train.
+    """
+    setting_flags.add_flags(parser, kind, preset=preset, without=without)
     instead = parser.add_argument_group("in place of training").add_mutually_exclusive_group()
     instead.add_argument("--dry-run", action="store_true",
                          help="check all settings, build the network, print the settings as JSON; "
                          "reads no data and needs no device")
     instead.add_argument("--benchmark", type=cli.positive, nargs="?", const=50, metavar="UPDATES",
-                         help="measure so many updates (50 where the flag stands alone) on "
-                         "made-up data; reads no data, writes nothing")
+                         help="measure so many updates (50 if no number is given) on made-up "
+                         "data; reads no data, writes nothing")
     instead.add_argument("--test-io", type=cli.positive, nargs="?", const=100, metavar="BATCHES",
                          help="measure the input pipeline alone on so many batches (100) of the "
                          "training set")
@@ -36,53 +38,50 @@ def reads_data(flags: argparse.Namespace) -> bool:
     return not (flags.dry_run or flags.benchmark)
 
 
-def carry_out(flags: argparse.Namespace, settings: Settings) -> "Result | int | None":
-    """Do what the flags ask for. The result of training, where this process trained and is the
-    first rank; the exit code of the ranks it started, where it did."""
+def dispatch(flags: argparse.Namespace, settings: RunSettings,
+             make_task: "Callable[[], Task]") -> "Result | int | None":
+    """Do what the flags ask for; `make_task` may take seconds, for it imports MXNet. The result of
+    training, if this process trained and is the first rank; the exit code of the ranks it started,
+    if it did."""
     if flags.dry_run:
-        _dry_run(settings)
+        task = make_task()
+        settings = task.without_data(settings)
+        task.check()
+        print(settings.to_json())
     elif flags.test_io:
-        from gluon_tricks.engine.benchmark import input_speed  # late: MXNet takes seconds
-
-        speed, backend = input_speed(settings, flags.test_io)
-        print(f"{speed:.0f} samples/s, made by {backend}")
+        _measure_input(settings, make_task(), flags.test_io)
     elif settings.world_size > 1 and not launch.launched():
         return start_ranks(settings.num_gpus, settings.num_cpu_ranks)
     elif flags.benchmark:
-        _benchmark(settings, flags.benchmark)
+        _measure_updates(settings, make_task(), flags.benchmark)
     else:
-        return _train(settings)
+        return _train(settings, make_task())
     return None
 
 
-def _dry_run(settings: Settings) -> None:
-    from gluon_tricks.classification.network import build_network, build_teacher_network
-    from gluon_tricks.models.freezing import frozen_names
+def _measure_input(settings: RunSettings, task: "Task", batches: int) -> None:
+    from gluon_tricks.engine.benchmark import input_speed  # late: MXNet takes seconds
 
-    settings = resolve_without_data(settings)
-    frozen_names(build_network(settings), settings.freeze_until)
-    if settings.teacher:
-        build_teacher_network(settings)
-    print(settings.to_json())
+    speed, backend = input_speed(settings, task, batches)
+    print(f"{speed:.0f} samples/s, made by {backend}")
 
 
-def _benchmark(settings: Settings, updates: int) -> None:
+def _measure_updates(settings: RunSettings, task: "Task", updates: int) -> None:
     from gluon_tricks.engine.benchmark import training_speed
 
-    speed = training_speed(settings, updates)
+    speed = training_speed(settings, task, updates)
     if speed:
         print(f"{speed:.1f} samples/s, {settings.global_batch / speed * 1000:.0f} ms an update of "
               f"{settings.global_batch}, on made-up data")
 
 
-def _train(settings: Settings) -> "Result | None":
+def _train(settings: RunSettings, task: "Task") -> "Result | None":
     from gluon_tricks.engine.train import train
 
-    result = train(settings)
+    result = train(settings, task)
     if result:  # the first rank says it
-        print(f"validation top-1 {result.last.top1:.2%}, top-5 {result.last.top5:.2%} "
-              f"on {result.last.count} pictures; best top-1 {result.best.top1:.2%} "
-              f"after epoch {result.best_epoch + 1}")
+        print(f"validation: {task.shown(result.last)}; best: {task.shown(result.best)}, "
+              f"epoch {result.best_epoch + 1}")
         print(f"run folder: {result.folder}")
         print(f"curves: {result.folder / 'curves.png'}")
     return result

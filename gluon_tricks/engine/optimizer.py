@@ -3,15 +3,14 @@
 import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
-from gluon_tricks.config.settings import Settings
-from gluon_tricks.models.freezing import speed_up_the_classifier
+from gluon_tricks.config.settings import RunSettings
 from gluon_tricks.optim import adabound, lars  # noqa: F401, they register themselves
 from gluon_tricks.optim.regularize import no_bias_decay
 from gluon_tricks.optim.update import Update
 
 
-def create_optimizer(settings: Settings) -> mx.optimizer.Optimizer:
-    """The optimiser of settled settings, with FP32 master weights where weights are FP16."""
+def create_optimizer(settings: RunSettings) -> mx.optimizer.Optimizer:
+    """The optimizer of resolved settings, with FP32 master weights if weights are FP16."""
     name = {"lars": "layerwiselars"}.get(settings.optimizer, settings.optimizer)
     options = {"momentum": settings.momentum, "eta": settings.lars_eta,
                "final_lr": settings.final_lr}
@@ -21,11 +20,10 @@ def create_optimizer(settings: Settings) -> mx.optimizer.Optimizer:
         **{option: value for option, value in options.items() if value is not None})
 
 
-def create_updater(net: HybridBlock, settings: Settings) -> Update:
+def create_updater(net: HybridBlock, settings: RunSettings) -> Update:
     """What updates the network's parameters, but for frozen ones; weight decay on weights alone
     where asked."""
     parameters = net.collect_params()
-    speed_up_the_classifier(net, settings)
     if settings.no_wd:
         no_bias_decay(parameters)
     if settings.accumulate > 1:

@@ -3,14 +3,14 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import mxnet as mx
 from mxnet.gluon.block import HybridBlock
 
-from gluon_tricks.classification.loaders import Loader
-from gluon_tricks.config.settings import Settings
-from gluon_tricks.engine.saving import Saver
+from gluon_tricks.config.settings import RunSettings
 from gluon_tricks.engine.stopping import StopRequest
+from gluon_tricks.engine.task import Loader, Task
 from gluon_tricks.models.freezing import frozen_names
 from gluon_tricks.models.parameters import arrays_of, is_statistic, set_arrays
 from gluon_tricks.optim.ema import WeightAverage
@@ -26,12 +26,10 @@ from gluon_tricks.runs.runlog import RunLog
 class Run:
     """All that a run's steps need; `progress` alone changes."""
 
-    settings: Settings
+    settings: RunSettings
+    task: Task
     device: mx.Context
     network: HybridBlock
-    random: bool  # whether it draws random numbers
-    teacher: HybridBlock | None
-    loss: HybridBlock
     update: Update
     average: WeightAverage | None
     train_data: Loader
@@ -39,8 +37,8 @@ class Run:
     log: RunLog
     progress: Progress
     stop: StopRequest
-    saver: Saver
     ranks: Ranks
+    checkpoint: Path | None = None  # that it was resumed from
 
     def agree_statistics(self) -> None:
         """Give all ranks the mean of BatchNorm's running statistics, which each has its own of.
@@ -48,7 +46,7 @@ class Run:
         A rank's average of them is averaged alike: the mean of averages is the average of means.
         Frozen ones are alike, and would not keep their last bits.
         """
-        frozen = frozen_names(self.network, self.settings.freeze_until)
+        frozen = frozen_names(self.network)
         mx.nd.waitall()  # a backward pass writes statistics, of which MXNet's engine is not told
         for part, arrays in (("network", arrays_of(self.network)),
                              ("average", self.average.arrays if self.average else {})):
@@ -58,7 +56,7 @@ class Run:
 
     @contextlib.contextmanager
     def weights_to_keep(self) -> Iterator[None]:
-        """The network has its averaged weights meanwhile, where there are any."""
+        """The network has its averaged weights meanwhile, if there are any."""
         if self.average is None:
             yield
             return

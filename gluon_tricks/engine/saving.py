@@ -1,15 +1,15 @@
-"""When and what a run saves, and what it does where that fails."""
+"""When and what a run saves, and what it does if that fails."""
 
 import math
 import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mxnet as mx
 
-from gluon_tricks.classification.metrics import Tally
+from gluon_tricks.engine.run import Run
+from gluon_tricks.engine.tally import Tally
 from gluon_tricks.errors import RunFault, Stopped
 from gluon_tricks.models.parameters import arrays_of
 from gluon_tricks.models.params_file import save_arrays
@@ -20,50 +20,51 @@ from gluon_tricks.runs.checkpoint import versions
 from gluon_tricks.runs.progress import is_due
 from gluon_tricks.runs.scores import Sums
 
-if TYPE_CHECKING:
-    from gluon_tricks.engine.run import Run
-
 
 class Saver:
     """Saves a run. A disk that refuses costs nothing but time: what could not be written is held
     in memory and tried again at the next occasion."""
 
-    def __init__(self, last: Path | None = None):
-        self.last = last  # the newest whole checkpoint
+    def __init__(self, run: Run):
+        self._run = run
+        self.last = run.checkpoint  # the newest complete checkpoint
         self._failed = False
         self._held: dict[Path, dict[str, mx.nd.NDArray]] = {}  # parameter files not written yet
 
-    def due(self, run: "Run") -> bool:
+    def due(self) -> bool:
         """Whether to save after this update."""
-        every, settings = run.settings.checkpoint_steps, run.settings
-        done = run.updates_done
+        run, settings = self._run, self._run.settings
+        every, done = settings.checkpoint_steps, run.updates_done
         return (run.stop.signal is not None or (every > 0 and done % every == 0)
                 or (self._failed and done % settings.log_interval == 0))
 
-    def save(self, run: "Run") -> None:
-        """Write a checkpoint, or warn; then stop the run where a signal asks for it.
+    def save(self) -> None:
+        """Write a checkpoint, or warn; then stop the run if a signal asks for it.
 
         The first rank writes, and all know whether it could.
         """
+        run = self._run
         run.agree_statistics()
-        self.check_finite(run)
-        self._write_held(run)
-
-        def write() -> None:
-            self.last = checkpoint.save(run.log.folder, checkpoint.Checkpoint(
-                arrays={"model": arrays_of(run.network), "optimizer": run.update.arrays(),
-                        "average": run.average.arrays if run.average else {}},
-                state={"progress": run.progress.to_json(), "settings": asdict(run.settings),
-                       "logs": run.log.lengths(), "versions": versions()}),
-                keep=run.settings.keep)
-
-        written = run.log.attempt("checkpoints", write)
+        self.check_finite()
+        self._write_held()
+        written = run.log.attempt("checkpoints", self._write_checkpoint)
         self._failed, last = run.ranks.from_first([not written, self.last and str(self.last)])
         self.last = last and Path(last)
         if run.stop.signal is not None:
-            self._stop(run)
+            self._stop()
 
-    def _stop(self, run: "Run") -> None:
+    def _write_checkpoint(self) -> None:
+        run = self._run
+        self.last = checkpoint.save(run.log.folder, checkpoint.Checkpoint(
+            arrays={"model": arrays_of(run.network), "optimizer": run.update.arrays(),
+                    "average": run.average.arrays if run.average else {}},
+            state={"task": run.task.name, "progress": run.progress.to_json(),
+                   "settings": asdict(run.settings), "logs": run.log.lengths(),
+                   "versions": versions()}),
+            keep=run.settings.keep)
+
+    def _stop(self) -> None:
+        run = self._run
         where = f"at update {run.updates_done}, epoch {run.progress.epoch + 1}"
         if self._failed:
             raise run.ranks.once(RunFault(
@@ -73,9 +74,10 @@ class Saver:
             run.stop.signal, f"stopped by {run.stop.signal.name} {where}, saved as {self.last}; go "
             f"on with: {how_to_go_on(run.log.folder, run.ranks.size, run.ranks.hosts)}"))
 
-    def end(self, run: "Run") -> None:
-        """A last try. Raises RunFault where something of the run is in memory only."""
-        self._write_held(run)
+    def end(self) -> None:
+        """A last try. Raises RunFault if something of the run is in memory only."""
+        run = self._run
+        self._write_held()
         missing = [path.name for path in self._held]
         if self._failed:
             missing.append("its last checkpoint")
@@ -87,66 +89,64 @@ class Saver:
                 f"{run.log.folder}: the run ended, but {', '.join(missing)} could not be written: "
                 f"free some space and go on from {self.last or 'the start'}"))
 
-    def keep_epoch(self, run: "Run", *, best: bool) -> None:
-        """Keep the parameters after an epoch: always, as the best, and where --save-frequency asks
-        for it under GluonCV's name."""
+    def keep_epoch(self, *, best: bool) -> None:
+        """Keep the parameters after an epoch: always, as the best, and if --save-frequency asks
+        for it under a name of the epoch's."""
+        run = self._run
         folder, settings, epoch = run.log.folder, run.settings, run.progress.epoch
-        self.keep_parameters(run, folder / "last.params")
+        self.keep_parameters(folder / "last.params")
         if best:
-            self.keep_parameters(run, folder / "best.params")
-        if settings.save_frequency and is_due(epoch, settings.save_frequency, settings.num_epochs):
-            self.keep_parameters(run, folder / gluoncv_name(settings.model, epoch))
+            self.keep_parameters(folder / "best.params")
+        if settings.save_frequency and is_due(epoch, every=settings.save_frequency,
+                                              last=settings.num_epochs):
+            self.keep_parameters(folder / settings.params_name(epoch))
 
-    def keep_parameters(self, run: "Run", path: Path) -> None:
+    def keep_parameters(self, path: Path) -> None:
         """Write the network's parameters to a file, or hold them until that works."""
-        self._held[path] = arrays_of(run.network)
-        self._write_held(run)
+        self._held[path] = arrays_of(self._run.network)
+        self._write_held()
         for held, arrays in self._held.items():
             if held == path:  # the next updates will change the network's own
                 self._held[path] = {name: array.copy() for name, array in arrays.items()}
 
-    def _write_held(self, run: "Run") -> None:
+    def _write_held(self) -> None:
         for path, arrays in list(self._held.items()):
-            if run.log.attempt(path.name, lambda path=path, arrays=arrays: save_arrays(
+            if self._run.log.attempt(path.name, lambda path=path, arrays=arrays: save_arrays(
                     path, arrays)):
                 del self._held[path]
 
-    def finite(self, run: "Run", tally: Tally) -> Sums:
-        """The tally's sums, of all ranks. Raises RunFault where a loss was not finite."""
-        sums = tally.sums().over(run.ranks)
+    def finite(self, tally: Tally) -> Sums:
+        """The tally's sums, of all ranks. Raises RunFault if a loss was not finite."""
+        ranks = self._run.ranks
+        sums = tally.sums().over(ranks)
         if not math.isfinite(sums.loss):
-            seen = [update for update in run.ranks.gather(tally.first_bad()) if update is not None]
-            raise self.diverged(run, f"the loss is {sums.loss}", min(seen, default=None))
+            seen = [update for update in ranks.gather(tally.first_bad()) if update is not None]
+            raise self.diverged(f"the loss is {sums.loss}", min(seen, default=None))
         return sums
 
-    def check_finite(self, run: "Run", loss: float = 0.0) -> None:
-        """Raises RunFault where the loss or a parameter is not finite."""
+    def check_finite(self, loss: float = 0.0) -> None:
+        """Raises RunFault if the loss or a parameter is not finite."""
+        run = self._run
         if not math.isfinite(loss):
-            raise self.diverged(run, f"the validation loss is {loss}", run.updates_done - 1)
+            raise self.diverged(f"the validation loss is {loss}")
         if not run.ranks.all(all_finite(list(arrays_of(run.network).values()))):
-            raise self.diverged(run, "a parameter is not finite", run.updates_done - 1)
+            raise self.diverged("a parameter is not finite")
 
-    def diverged(self, run: "Run", what: str, update: int | None = None) -> BaseException:
-        """What all ranks raise where a run has no hope; `update`: where it was seen, or the last.
-        """
+    def diverged(self, what: str, update: int | None = None) -> BaseException:
+        """What all ranks raise if a run has no hope; `update`: where it was seen, or the last."""
+        run = self._run
         update = run.updates_done - 1 if update is None else update
         return run.ranks.once(RunFault(
             f"{what} at update {update}, lr {run.lr(update):g}: lower --lr or lengthen "
             f"--warmup-epochs; {self._last_good()}"))
 
-    def deserted(self, error: Exception) -> RunFault:
-        """What to raise where an error says that another rank has left."""
+    def peer_failed(self, error: Exception) -> RunFault:
+        """What to raise if an error says that another rank has left."""
         return RunFault(f"{left_alone(error)}; {self._last_good()}")
 
     def _last_good(self) -> str:
         return f"the last good checkpoint is {self.last}" if self.last else \
             "there is no checkpoint yet"
-
-
-def gluoncv_name(model: str, epoch: int) -> str:
-    """What GluonCV's scripts call the parameters after `epoch`, from 0."""
-    data = "cifar10" if model.lower().startswith("cifar_") else "imagenet"
-    return f"{data}-{model}-{epoch}.params"
 
 
 def how_to_go_on(folder: Path, ranks: int = 1, hosts: int = 1) -> str:

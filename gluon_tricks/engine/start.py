@@ -1,4 +1,4 @@
-"""From settings to a run that is ready for its first, or next, update."""
+"""From settings and a task to a run that is ready for its first, or next, update."""
 
 import dataclasses
 from contextlib import ExitStack, closing
@@ -8,29 +8,15 @@ import mxnet as mx
 import portalocker
 from mxnet.gluon.block import HybridBlock
 
-from gluon_tricks.classification.initial import check_teacher, go_on_with_gluoncv, load_initial
-from gluon_tricks.classification.loaders import (
-    Loader,
-    damaged_records,
-    eval_loader,
-    open_records,
-    train_loader,
-)
-from gluon_tricks.classification.network import build_loss, build_network, build_teacher, initialize
-from gluon_tricks.classification.settle import resolve
-from gluon_tricks.config.settings import Settings
-from gluon_tricks.data.check import fingerprint
-from gluon_tricks.data.classes import check_same_classes, write_classes
-from gluon_tricks.data.loader import nothing_left
-from gluon_tricks.data.sets import PictureSet
+from gluon_tricks.config.settings import RunSettings
 from gluon_tricks.engine import summary
 from gluon_tricks.engine.optimizer import create_updater
 from gluon_tricks.engine.run import Run
-from gluon_tricks.engine.saving import Saver
 from gluon_tricks.engine.stopping import StopRequest
+from gluon_tricks.engine.task import Loader, Task
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.freezing import frozen_names
-from gluon_tricks.models.graph import is_random, statistics_gradients
+from gluon_tricks.models.graph import statistics_gradients
 from gluon_tricks.models.parameters import arrays_of, check_fit, set_arrays
 from gluon_tricks.optim.ema import WeightAverage
 from gluon_tricks.optim.update import Update
@@ -43,18 +29,10 @@ from gluon_tricks.runs.progress import Progress
 from gluon_tricks.runs.runlog import RunLog, SilentLog, check_tensorboard
 
 
-def loaders(settings: Settings, val_set: PictureSet, train_set: PictureSet, stack: ExitStack,
-            ranks: Ranks | None = None) -> tuple[Loader, Loader]:
-    """A rank's loaders for validation and training."""
-    return tuple(stack.enter_context(make(settings, records, damaged_records(
-        settings, records), ranks)) for make, records in (
-            (eval_loader, val_set), (train_loader, train_set)))
-
-
-def look_at(loader: Loader) -> bool:
-    """Whether a picture can be decoded: of the first batch that has one, all are."""
+def has_decodable_batch(loader: Loader) -> bool:
+    """Whether a sample can be made: of the first batch that has one, all are."""
     with closing(loader.epoch()) as batches:
-        return any(len(batch.labels) for batch in batches)
+        return any(len(batch.indices) for batch in batches)
 
 
 def lock(folder: Path) -> portalocker.Lock:
@@ -68,11 +46,11 @@ def lock(folder: Path) -> portalocker.Lock:
     return guard
 
 
-def start(settings: Settings, stack: ExitStack, ranks: Ranks) -> Run:
+def start(settings: RunSettings, task: Task, stack: ExitStack, ranks: Ranks) -> Run:
     """The run that the settings describe, at its beginning or where a checkpoint left it.
 
     What it opens is closed by `stack`. Raises InputError for what the settings or the data cannot
-    do, before anything is written, and where ranks disagree on them.
+    do, before anything is written, and if ranks disagree on them.
     """
     ranks.check_same(agreed(settings))
     with ranks.together():
@@ -81,41 +59,34 @@ def start(settings: Settings, stack: ExitStack, ranks: Ranks) -> Run:
     with ranks.together():
         check_tensorboard(settings)
         device = find_device(settings.num_gpus, settings.dtype, ranks.local_rank)
-        train_set = stack.enter_context(open_records(settings, "train"))
-        classes = train_set.class_names()
-        val_set = stack.enter_context(open_records(settings, "val", classes))
-        settings = resolve(settings, len(train_set), train_set.class_count())
-        check_same_classes(val_set.path, val_set.class_names(), classes)
-        check_teacher(settings, classes)
-        networks = build_network(settings), build_teacher(settings, device)
-        data = loaders(settings, val_set, train_set, stack, ranks)
-        found = [look_at(loader) for loader in data]
-        settings = dataclasses.replace(
-            settings, data_backend=data[1].backend, dct_shortcut=settings.dct_shortcut or (
-                "train" if data[1].backend == "native" and settings.crop == "resized"
-                else "never"))
-        initialize(networks[0], settings, device)
+        train_set = stack.enter_context(task.open(settings, "train"))
+        val_set = stack.enter_context(task.open(settings, "val", train_set))
+        settings = task.resolve(settings, train_set, val_set)
+        network = task.network(device)
+        val_data, train_data = (stack.enter_context(task.loader(data, ranks, training=training))
+                                for data, training in ((val_set, False), (train_set, True)))
+        found = [has_decodable_batch(loader) for loader in (val_data, train_data)]
+        settings = task.settled(train_data)
         # What a checkpoint holds comes later, and in place of these. The others are sent them.
-        notes = load_initial(networks[0], settings, classes) \
-            if ranks.first and not resume.is_there(settings) else []
-    ranks.check_same(agreed(settings, training_set=fingerprint(train_set),
-                            validation_set=fingerprint(val_set)))
-    for loader, somewhere in zip(data, ranks.sum(found), strict=True):
+        notes = task.load_initial(network) \
+            if ranks.first and not resume.has_checkpoint(settings) else []
+    ranks.check_same(agreed(settings, training_set=train_set.fingerprint(),
+                            validation_set=val_set.fingerprint()))
+    for loader, somewhere in zip((val_data, train_data), ranks.sum(found), strict=True):
         if not somewhere:
-            raise ranks.once(nothing_left(loader))
-    begin = begin_at(settings, ranks, stack)
+            raise ranks.once(loader.no_decodable_record())
+    begin = find_resume_point(settings, ranks, stack)
     begin.notes.extend(notes)
-    run, changed = assemble(settings, device, networks, data[::-1], begin,
-                            stack.enter_context(StopRequest(ranks)), stack, ranks)
-    if classes:  # for whoever evaluates the parameters
-        run.log.write("classes.json", lambda: write_classes(run.log.folder / "classes.json",
-                                                            classes))
+    run, changed = build_run(settings, task, device, network, (train_data, val_data), begin,
+                             stack.enter_context(StopRequest(ranks)), stack, ranks)
+    for name, write in task.files().items():
+        run.log.write(name, lambda name=name, write=write: write(run.log.folder / name))
     if ranks.first:
-        summary.announce(run, train_set, val_set, begin, changed)
+        summary.log_start(run, train_set, val_set, begin, changed)
     return run
 
 
-def begin_at(settings: Settings, ranks: Ranks, stack: ExitStack) -> resume.Start:
+def find_resume_point(settings: RunSettings, ranks: Ranks, stack: ExitStack) -> resume.ResumePoint:
     """Where the run begins. The first rank finds it and locks its folder; the others need neither
     the folder nor the checkpoint."""
     begin = None
@@ -124,70 +95,68 @@ def begin_at(settings: Settings, ranks: Ranks, stack: ExitStack) -> resume.Start
             begin = resume.find(settings)
             stack.callback(lock(begin.folder).release)
     folder = ranks.from_first(begin and str(begin.folder))
-    return begin or resume.Start(Path(folder), None, [])
+    return begin or resume.ResumePoint(Path(folder), None, [])
 
 
-def assemble(settings: Settings, device: mx.Context,
-             networks: tuple[HybridBlock, HybridBlock | None],
-             data: tuple[Loader, Loader], begin: resume.Start, stop: StopRequest,
-             stack: ExitStack, ranks: Ranks) -> tuple[Run, list[str]]:
-    """The run of an initialised network, its teacher, and training and validation data; and which
-    settings have changed since the checkpoint that it begins from.
+def build_run(settings: RunSettings, task: Task, device: mx.Context, network: HybridBlock,
+              data: tuple[Loader, Loader], begin: resume.ResumePoint, stop: StopRequest,
+              stack: ExitStack, ranks: Ranks, *, made_up: bool = False) -> tuple[Run, list[str]]:
+    """The run of an initialized network, and training and validation data; and which settings have
+    changed since the checkpoint that it begins from.
 
-    All that a rank begins with is the first rank's: it alone need have the checkpoint.
+    All that a rank begins with is the first rank's: it alone need have the checkpoint. A run on
+    `made_up` data adopts no other program's.
     """
-    network, teacher = networks
-    update = create_updater(network, settings)
+    updater = create_updater(network, settings)
     progress, changed, lengths, average = Progress(), [], None, None
     with ranks.together():
-        if settings.resume_params and ranks.first and not begin.checkpoint:
-            progress = go_on_with_gluoncv(network, update, settings)
+        if ranks.first and not begin.checkpoint and not made_up:
+            progress = task.adopt(network, updater) or progress
         if settings.ema is not None:
             average = WeightAverage(arrays_of(network), settings.ema,
-                                    statistics_gradients(network),
-                                    frozen_names(network, settings.freeze_until))
+                                    statistics_gradients(network), frozen_names(network))
         if begin.checkpoint:
-            progress, changed, lengths = _restore(begin, settings, network, update, average)
+            progress, changed, lengths = _restore(begin, settings, task, network, updater, average)
     progress = Progress.from_json(ranks.from_first(progress.to_json()))
-    for arrays in (arrays_of(network), average.arrays if average else {}, update.arrays(),
-                   arrays_of(teacher) if teacher else {}):
+    for arrays in (arrays_of(network), average.arrays if average else {}, updater.arrays(),
+                   task.constants()):
         ranks.broadcast(arrays)
     update_number = (progress.epoch * settings.steps_per_epoch
                      + progress.step // settings.accumulate)
-    log = stack.enter_context(RunLog(begin.folder, settings, lengths, update_number)
+    log = stack.enter_context(RunLog(begin.folder, settings, task, lengths, update_number)
                               if ranks.first else SilentLog(begin.folder))
-    return Run(settings, device, network, is_random(network), teacher,
-               build_loss(settings), update, average, *data, log, progress, stop,
-               Saver(begin.checkpoint.path if begin.checkpoint else None), ranks), changed
+    return Run(settings, task, device, network, updater, average, *data, log, progress, stop,
+               ranks, begin.checkpoint.path if begin.checkpoint else None), changed
 
 
-def _restore(begin: resume.Start, settings: Settings, network: HybridBlock, update: Update,
-             average: WeightAverage | None) -> tuple[Progress, list[str], dict[str, int] | None]:
+def _restore(begin: resume.ResumePoint, settings: RunSettings, task: Task, network: HybridBlock,
+             updater: Update, average: WeightAverage | None,
+             ) -> tuple[Progress, list[str], dict[str, int] | None]:
     """Fill the parts of a run from a checkpoint; its progress, which settings have changed, and
     how much of its logs counts, None for those of another folder."""
     found = begin.checkpoint
-    progress, changed = resume.restored(found, settings)
-    fill(found, network, update, average)
-    goes_on, best = progress.epoch < settings.num_epochs, begin.folder / "best.params"
-    if not goes_on and not resume.is_validated(found):
+    progress, changed = resume.restored(found, settings, task.name, task.parts, task.figure)
+    load_checkpoint_into(found, network, updater, average)
+    continues, best = progress.epoch < settings.num_epochs, begin.folder / "best.params"
+    if not continues and not resume.is_validated(found):
         raise InputError(f"{found.path} stands after an epoch that was not validated: give a "
                          "greater --num-epochs, its end is")
     own = begin.folder == resume.run_folder(found)
-    if not own and not goes_on:
+    if not own and not continues:
         raise InputError(f"{found.path} is of a run that is whole: give a greater --num-epochs")
-    if goes_on and progress.best and not best.is_file():  # in another folder, or the disk was full
+    if continues and progress.best and not best.is_file():  # elsewhere, or the disk was full
         progress.best_epoch, progress.best = progress.epoch - 1, None
     return progress, changed, found.state["logs"] if own else None
 
 
-def fill(found: Checkpoint, network: HybridBlock, update: Update,
-         average: WeightAverage | None) -> None:
-    """Copy a checkpoint's arrays into the parts of a run. Raises InputError where one does not fit.
+def load_checkpoint_into(found: Checkpoint, network: HybridBlock, updater: Update,
+                         average: WeightAverage | None) -> None:
+    """Copy a checkpoint's arrays into the parts of a run. Raises InputError if one does not fit.
     """
     check_fit(network, found.arrays["model"], found.path / "model.params")
     set_arrays(network, found.arrays["model"])
     try:
-        update.load(found.arrays.get("optimizer", {}))
+        updater.load(found.arrays.get("optimizer", {}))
     except ValueError as error:
         raise InputError(f"{found.path}: {error}: take another checkpoint") from error
     if average:

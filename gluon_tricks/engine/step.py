@@ -1,68 +1,29 @@
 """One batch's gradients, and the update that some of them make."""
 
-from typing import NamedTuple
-
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-from gluon_tricks.augment.rng import batch_rng
-from gluon_tricks.classification.metrics import Tally
-from gluon_tricks.data.loader import Batch
 from gluon_tricks.engine.run import Run
-from gluon_tricks.loss import smooth_labels
-from gluon_tricks.mixing.mixup import draw_gluoncv_pairs, draw_pairs, mixup
+from gluon_tricks.engine.saving import Saver
+from gluon_tricks.engine.tally import Tally
+from gluon_tricks.engine.task import Batch
 from gluon_tricks.models.parameters import arrays_of, is_statistic
 from gluon_tricks.optim.precision import all_finite
 from gluon_tricks.optim.regularize import add_l1, clip_norm
 
 
-class Inputs(NamedTuple):
-    """A batch on its device, as the network and the loss take it."""
-
-    images: mx.nd.NDArray
-    labels: mx.nd.NDArray  # (batch,) int32
-    targets: mx.nd.NDArray  # the labels, or (batch, classes) mixed
-    others: mx.nd.NDArray | None = None  # (batch,) int32, the labels of the partners
-    lam: mx.nd.NDArray | None = None  # (batch,) float32, the share of the sample itself
-
-
-def inputs(run: Run, batch: Batch) -> Inputs:
-    """Copy a batch to the device, and mix it there."""
-    settings, device = run.settings, run.device
-    images = mx.nd.array(batch.images, ctx=device, dtype=settings.array_dtype)
-    labels = mx.nd.array(batch.labels, ctx=device, dtype="int32")
-    if not settings.mixup:
-        return Inputs(images, labels, labels)
-    targets = smooth_labels(mx.nd, labels, settings.num_classes, settings.label_smoothing,
-                            uniform=settings.gluoncv_compat)
-    epoch = run.progress.epoch
-    if epoch >= settings.num_epochs - settings.mixup_off_epoch:
-        return Inputs(images, labels, targets)
-    draw = draw_gluoncv_pairs if settings.gluoncv_compat else draw_pairs
-    rng = batch_rng(settings.seed, epoch, batch.step, run.ranks.rank)
-    pairs = draw(rng, len(labels), settings.mixup_alpha)
-    lam = mx.nd.array(pairs.lam, ctx=device, dtype="float32")
-    partner = mx.nd.array(pairs.partner, ctx=device, dtype="int32")
-    images, targets = mixup(images, targets, lam, partner)
-    return Inputs(images, labels, targets, mx.nd.take(labels, partner), lam)
-
-
 def add_gradients(run: Run, batch: Batch, tally: Tally) -> mx.nd.NDArray:
     """Forward and backward; the samples' losses. Nothing here waits for the device."""
     number = run.progress.epoch * run.steps + batch.step
-    if run.random:  # dropout's masks; seeding takes a millisecond
+    if run.task.random:  # dropout's masks; seeding takes a millisecond
         mx.random.seed(step_seed(run.settings.seed, number, run.ranks.rank), ctx=run.device)
-    images, labels, targets, others, lam = inputs(run, batch)
-    soft = []
-    if run.teacher is not None:
-        soft = [run.teacher(images)]  # not recorded, in predict mode
+    inputs = run.task.inputs(batch, epoch=run.progress.epoch, rank=run.ranks.rank)
     with autograd.record():
-        logits = run.network(images)
-        loss = run.loss(logits, targets, *soft)
-    loss.backward(mx.nd.full(loss.shape, loss_scale(run), ctx=run.device))
-    tally.update(loss, logits, labels, others, lam, number=number // run.settings.accumulate)
-    return loss
+        losses, parts = run.task.losses(run.network, inputs)
+    losses.backward(mx.nd.full(losses.shape, loss_scale(run), ctx=run.device))
+    tally.add(losses, parts, count=len(batch.indices), number=number // run.settings.accumulate)
+    return losses
 
 
 def loss_scale(run: Run) -> float:
@@ -79,20 +40,20 @@ def step_seed(seed: int, number: int, rank: int = 0) -> int:
 class Step:
     """Takes batches, and updates the parameters when those of an update are together."""
 
-    def __init__(self, run: Run, tally: Tally):
+    def __init__(self, run: Run, tally: Tally, saver: Saver):
         self._run, self._tally = run, tally
         self._samples = 0  # whose gradients wait for the update
-        self._skipping = Skipping(run, tally) if run.settings.nan == "skip" else None
+        self._skipping = Skipping(run, tally, saver) if run.settings.nan == "skip" else None
 
     def take(self, batch: Batch) -> mx.nd.NDArray | None:
         """The samples' losses, which the device may yet compute; None where it has no sample."""
-        run, at_once = self._run, self._run.settings.accumulate
-        if self._skipping and batch.step % at_once == 0:
+        run, accumulate = self._run, self._run.settings.accumulate
+        if self._skipping and batch.step % accumulate == 0:
             self._skipping.remember()
-        losses = add_gradients(run, batch, self._tally) if len(batch.labels) else None
-        self._samples += len(batch.labels)
+        losses = add_gradients(run, batch, self._tally) if len(batch.indices) else None
+        self._samples += len(batch.indices)
         run.progress.step = batch.step + 1
-        if run.progress.step % at_once == 0:
+        if run.progress.step % accumulate == 0:
             self._finish()
         return losses
 
@@ -116,8 +77,8 @@ class Skipping:
 
     MOST = 50  # one after the other: more do not come of a few bad samples
 
-    def __init__(self, run: Run, tally: Tally):
-        self._run, self._tally = run, tally
+    def __init__(self, run: Run, tally: Tally, saver: Saver):
+        self._run, self._tally, self._saver = run, tally, saver
         self._statistics = {name: array for name, array in arrays_of(run.network).items()
                             if is_statistic(name)}
         self._before: dict[str, mx.nd.NDArray] = {}
@@ -136,8 +97,8 @@ class Skipping:
             return
         self._in_a_row += 1
         if self._in_a_row > self.MOST:
-            raise self._run.saver.diverged(self._run, f"{self._in_a_row} updates in a row had "
-                                           "gradients that are not finite")
+            raise self._saver.diverged(f"{self._in_a_row} updates in a row had gradients that are "
+                                       "not finite")
         mx.nd.waitall()
         self._tally.rewind(self._mark)
         for name, array in self._before.items():

@@ -13,16 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gluon_tricks.classification import weights
-from gluon_tricks.classification.evaluate import Answers, evaluate_each
+from gluon_tricks.classification.evaluate import Predictions, evaluate_each
 from gluon_tricks.classification.loaders import Loader, damaged_records, eval_loader, open_records
 from gluon_tricks.classification.network import check_size
-from gluon_tricks.config.rules import validate
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.rules import validate
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.data.check import fingerprint
 from gluon_tricks.data.classes import check_same_classes
 from gluon_tricks.data.folder import class_folders
-from gluon_tricks.data.loader import skipped_line
-from gluon_tricks.data.sets import PictureSet
+from gluon_tricks.data.sets import ImageSet
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.inference import reports, trained
 from gluon_tricks.inference.trained import Trained
@@ -150,14 +149,14 @@ def _cases(plan: Plan, model: Trained) -> list[Settings]:
 def _say(loader: Loader, said: list[str]) -> None:
     """What was not said yet of what decodes, and of the records that were left out."""
     note = f" ({loader.backend_note})" if loader.backend_note else ""
-    for line in (f"data backend: {loader.backend}{note}", skipped_line(loader)):
+    for line in (f"data backend: {loader.backend}{note}", loader.skipped_line()):
         if line and line not in said:
             print(line, file=sys.stderr)
             said.append(line)
 
 
-def _result(plan: Plan, case: Settings, model: Trained, records: PictureSet, scores: Scores,
-            answers: Answers, ranks: Ranks) -> Result:
+def _result(plan: Plan, case: Settings, model: Trained, records: ImageSet, scores: Scores,
+            answers: Predictions, ranks: Ranks) -> Result:
     """Of all ranks together."""
     found = answers.labels, answers.predicted, answers.probabilities
     bins = reports.calibration_sums(*found)

@@ -22,7 +22,7 @@ from gluon_tricks.augment.color import normalize
 from gluon_tricks.augment.crop import resize_short_edge
 from gluon_tricks.classification.loaders import eval_transform
 from gluon_tricks.classification.network import build_network
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.data.decode import decode_whole
 from gluon_tricks.data.folder import SUFFIXES
 from gluon_tricks.errors import InputError, RunFault

@@ -10,17 +10,15 @@ from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.classification import weights
 from gluon_tricks.classification.network import build_network, check_size
+from gluon_tricks.classification.rules import validate
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.config import presets
-from gluon_tricks.config.rules import validate
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.config.fields import named
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.graph import hybridize
 from gluon_tricks.models.parameters import classes_of, load_parameters
 from gluon_tricks.models.params_file import read_parameters
 
-# What a run's settings say of how its network is fed, and of its structure.
-_KEPT = ("model", "num_classes", "dropout", "use_se", "batch_norm", "use_gn", "use_sk", "use_avd",
-         "dropblock_prob", "input_size", "crop_ratio", "crop", "rgb_mean", "rgb_std", "antialias")
 _OWN_SIZE = {"inceptionv3": 299, "xception": 299, "xception71": 299}  # where GluonCV's is not 224
 
 
@@ -68,8 +66,9 @@ def load(source: str | Path | weights.Weights, device: mx.Context, **given: Any)
 
 
 def _settings(found: weights.Weights, given: dict[str, Any]) -> Settings:
+    of_it = set(named(Settings, of_network=("name", "structure", "layer", "input")))
     kept = {name: tuple(value) if isinstance(value, list) else value
-            for name, value in found.settings.items() if name in _KEPT}
+            for name, value in found.settings.items() if name in of_it}
     kept.update(given)
     model = kept.setdefault("model", found.model)
     if not model:

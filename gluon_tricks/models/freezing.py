@@ -4,12 +4,16 @@
 from mxnet.gluon import nn
 from mxnet.gluon.block import Block, HybridBlock
 
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.parameters import classifier_names
 
 
-def frozen_names(network: HybridBlock, part: str | None) -> set[str]:
+def frozen_names(network: HybridBlock) -> frozenset[str]:
+    """The structural names that `freeze` has frozen."""
+    return getattr(network, "_frozen_names", frozenset())
+
+
+def names_before(network: HybridBlock, part: str | None) -> set[str]:
     """The structural names that stand before `part`, in the network's order; none without a part.
 
     A part is the beginning of such names, up to a dot: layer3, layer3.0.bn1. Raises InputError,
@@ -35,10 +39,11 @@ def _parts(names: list[str]) -> list[str]:
     return list(dict.fromkeys(".".join(name.split(".")[:-1][:2]) or name for name in names))
 
 
-def freeze(network: HybridBlock, settings: Settings) -> None:
-    """Let what stands before --freeze-until stay as it is: no gradients, and in its BatchNorms
-    the running statistics in place of the batch's. Before the network's first pass."""
-    frozen = frozen_names(network, settings.freeze_until)
+def freeze(network: HybridBlock, part: str | None) -> None:
+    """Let what stands before `part`, --freeze-until's, stay as it is: no gradients, and in its
+    BatchNorms the running statistics in place of the batch's. Before the network's first pass."""
+    frozen = names_before(network, part)
+    network._frozen_names = frozenset(frozen)
     parameters = network._collect_params_with_prefix()
     for name in frozen:
         parameters[name].grad_req = "null"
@@ -52,9 +57,9 @@ def freeze(network: HybridBlock, settings: Settings) -> None:
     network.apply(use_running_statistics)
 
 
-def speed_up_the_classifier(network: HybridBlock, settings: Settings) -> None:
-    """Let the last layer's learning rate be --lr-mult-head times the others'."""
-    if settings.lr_mult_head is not None:
+def set_head_lr_mult(network: HybridBlock, lr_mult: float | None) -> None:
+    """Let the last layer's learning rate be --lr-mult-head times the others', if it is given."""
+    if lr_mult is not None:
         parameters = network._collect_params_with_prefix()
         for name in classifier_names(network):
-            parameters[name].lr_mult = settings.lr_mult_head
+            parameters[name].lr_mult = lr_mult

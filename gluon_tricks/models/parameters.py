@@ -1,9 +1,11 @@
 """The parameters of a network by structural name; a file's are refused if they do not fit."""
 
+import ctypes
 from collections.abc import Mapping
 from pathlib import Path
 
 import mxnet as mx
+from mxnet.base import _LIB, check_call
 from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.errors import InputError
@@ -81,3 +83,15 @@ def set_arrays(network: HybridBlock, arrays: Mapping[str, mx.nd.NDArray]) -> Non
     """Copy arrays, by structural name, into an initialised network's own; types are cast."""
     for name, own in arrays_of(network).items():
         own[:] = arrays[name].astype(own.dtype, copy=False)
+
+
+def restore_layout(network: HybridBlock) -> None:
+    """Put the weights back into the plain layout after a forward pass in predict mode.
+
+    On the CPU oneDNN then leaves them in a layout of its own and puts them back amid the next
+    training steps, whose last bits depend on when. Asking for an array's address does it now.
+    """
+    address = ctypes.c_void_p()
+    for parameter in network.collect_params().values():
+        for array in parameter.list_data():
+            check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)))

@@ -18,7 +18,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +26,10 @@ import mxnet as mx
 import gluon_tricks
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.params_file import read_parameters, write_arrays
+from gluon_tricks.runs.progress import from_format_1
 
-FORMAT = 1
+FORMAT = 2  # 1 had a classifier's sums and scores as lists; it is still read
 SUMS, STATE = "SHA256SUMS", "state.json"
-Arrays = Mapping[str, mx.nd.NDArray]
 
 
 class Checkpoint(NamedTuple):
@@ -123,16 +122,24 @@ def _state(path: Path) -> dict[str, Any]:
         state = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON: take another checkpoint") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(state, dict) or state.get("format") not in (1, FORMAT):
         found = state.get("format") if isinstance(state, dict) else None
-        raise InputError(f"{path} has format {found}, this version reads {FORMAT}: go on with the "
-                         "version that wrote it")
+        raise InputError(f"{path} has format {found}, this version reads 1 to {FORMAT}: resume "
+                         "with the version that wrote it")
     for part in ("progress", "settings", "logs"):
         if not isinstance(state.get(part), dict):
             raise InputError(f"{path} lacks {part}: take another checkpoint")
     if not all(type(length) is int and length >= 0 for length in state["logs"].values()):
         raise InputError(f"{path}: the logs' lengths are none: take another checkpoint")
-    return state
+    return state if state["format"] == FORMAT else _upgraded(path, state)
+
+
+def _upgraded(path: Path, state: dict[str, Any]) -> dict[str, Any]:
+    """A state of format 1 as format 2 has it."""
+    try:
+        return {**state, "format": FORMAT, "progress": from_format_1(state["progress"])}
+    except ValueError as error:
+        raise InputError(f"{path}: {error}: take another checkpoint") from error
 
 
 def _sums(path: Path) -> dict[str, str]:
@@ -182,13 +189,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-
 def versions() -> dict[str, str]:
     """Of what wrote a checkpoint."""
     return {"gluon_tricks": gluon_tricks.__version__, "mxnet": mx.__version__}
 
 
-def position(state: dict[str, Any]) -> str:
+def describe_position(state: dict[str, Any]) -> str:
     """Where a checkpoint stands, for people."""
     progress = state["progress"]
     return f"epoch {progress['epoch'] + 1}, batch {progress['step']}"

@@ -1,11 +1,22 @@
-"""curves.png: a run's loss, accuracy, learning rate and speed, from its log.jsonl."""
+"""curves.png: a run's loss, figures, learning rate and speed, from its log.jsonl."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+
+class Panel(NamedTuple):
+    """How a task's figures are drawn."""
+
+    title: str  # "accuracy, %"
+    lines: Mapping[str, str]  # by label, the key of an epoch's line: "train_top1"
+    factor: float = 1.0  # what they are multiplied by
+    training: str = "training"  # what training's loss is called, for it may not be validation's
 
 
 def read_log(path: Path) -> tuple[list[dict], list[dict]]:
@@ -15,24 +26,21 @@ def read_log(path: Path) -> tuple[list[dict], list[dict]]:
             [line for line in lines if line["kind"] == "epoch"])
 
 
-def draw_curves(log: Path, picture: Path, per_epoch: int,
-                training: str = "training") -> None:
+def draw_curves(log: Path, image: Path, per_epoch: int, panel: Panel) -> None:
     """Training points stand at the end of their epoch; learning rate and speed also in between.
 
-    per_epoch: updates. training: what training's loss is called, for it may be against smoothed or
-    mixed labels or a teacher, and validation's never is.
+    per_epoch: updates.
     """
     steps, epochs = read_log(log)
     every = sorted(steps + epochs, key=lambda line: line["update"])
     passed = [(line["update"] + 1) / per_epoch for line in every]
 
     figure = Figure(figsize=(10, 7), layout="constrained")
-    (loss, accuracy), (lr, speed) = figure.subplots(2, 2)
-    _lines(loss, "loss", {training: _ends(epochs, "train_loss"),
+    (loss, figures), (lr, speed) = figure.subplots(2, 2)
+    _lines(loss, "loss", {panel.training: _ends(epochs, "train_loss"),
                           "validation": _ends(epochs, "val_loss")})
-    _lines(accuracy, "accuracy, %", {"training top-1": _ends(epochs, "train_top1", 100),
-                                     "validation top-1": _ends(epochs, "val_top1", 100),
-                                     "validation top-5": _ends(epochs, "val_top5", 100)})
+    _lines(figures, panel.title, {label: _ends(epochs, key, panel.factor)
+                                  for label, key in panel.lines.items()})
     _lines(lr, "learning rate", {"": (passed, [line["lr"] for line in every])})
     _lines(speed, "training samples/s",
            {"": (passed, [line["samples_per_second"] for line in every])})
@@ -43,7 +51,7 @@ def draw_curves(log: Path, picture: Path, per_epoch: int,
     lr.set_ylim(bottom=0)
     speed.set_ylim(bottom=0)
     figure.suptitle(log.parent.name, parse_math=False)
-    figure.savefig(picture, dpi=100)
+    figure.savefig(image, dpi=100)
 
 
 def _ends(epochs: list[dict], name: str, factor: float = 1) -> tuple[list[float], list[float]]:

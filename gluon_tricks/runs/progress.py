@@ -1,10 +1,11 @@
-"""How far a run is: with the arrays, all that it needs to go on."""
+"""How far a run is: with the arrays, all that it needs to continue."""
 
-import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gluon_tricks.optim.precision import LossScale
+from gluon_tricks.runs import scores
 from gluon_tricks.runs.scores import Scores, Sums
 
 
@@ -13,7 +14,7 @@ class Progress:
     """Where a run stands between two updates; `state.json` of a checkpoint holds it."""
 
     epoch: int = 0
-    step: int = 0  # batches of the epoch that are done; where all are, validation is not
+    step: int = 0  # batches of the epoch that are done; if all are, validation is not
     trained: Sums = field(default_factory=Sums)  # of the epoch so far
     seconds: float = 0.0  # of training, in this epoch so far
     waited: float = 0.0  # of these, waiting for data
@@ -29,37 +30,73 @@ class Progress:
         self.seconds = self.waited = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """What state.json holds of it."""
+        return {**vars(self), "loss_scale": list(self.loss_scale),
+                **{name: scores.to_json(getattr(self, name))
+                   for name in ("trained", "best", "last")}}
 
     @classmethod
-    def from_json(cls, state: dict[str, Any]) -> "Progress":
-        """What `to_json` gave, to the bit. Raises ValueError, naming it, for what it never gives.
-        """
-        parts = {"trained": Sums, "loss_scale": LossScale, "best": Scores, "last": Scores}
+    def from_json(cls, state: dict[str, Any], parts: Sequence[str] = (),
+                  figure: str | None = None) -> "Progress":
+        """What `to_json` gave, to the bit. Raises ValueError, naming it, for what it never gives,
+        and unless the sums are of `parts` and the scores have `figure`."""
         own = cls()
-        for name in sorted(vars(own).keys() ^ state.keys()):
-            raise ValueError(f"{name!r} is missing or unknown")
+        wrong = min(vars(own).keys() ^ state.keys(), default=None)
+        if wrong:
+            raise ValueError(f"{wrong!r} is missing or unknown")
         for name, value in state.items():
-            if name not in parts:
-                _check(name, value, type(getattr(own, name)))
-                setattr(own, name, value)
-            elif value is not None or name in ("trained", "loss_scale"):
-                kind = parts[name]
-                if not isinstance(value, list) or len(value) != len(kind._fields):
-                    raise ValueError(f"{name!r} is {value!r}")
-                for number, want in zip(value, kind.__annotations__.values(), strict=True):
-                    _check(name, number, want)
-                setattr(own, name, kind(*value))
+            setattr(own, name, _read(name, value, getattr(own, name), parts, figure))
         return own
 
 
-def is_due(epoch: int, frequency: int, epochs: int) -> bool:
-    """Whether `epoch`, from 0, is the last of `epochs` or ends `frequency` more; 0: the last alone.
-    """
-    return epoch + 1 == epochs or (frequency > 0 and (epoch + 1) % frequency == 0)
+def _read(name: str, value: Any, default: Any, parts: Sequence[str], figure: str | None) -> Any:
+    """A field of Progress from its JSON form. Raises ValueError, naming it."""
+    try:
+        if name == "trained":
+            summed = isinstance(value, dict) and value.get("count")
+            return scores.from_json(Sums, value, parts if summed else ())
+        if name in ("best", "last"):
+            wanted = [figure] if figure else ()
+            return None if value is None else scores.from_json(Scores, value, wanted)
+        if name == "loss_scale":
+            kinds = LossScale.__annotations__.values()
+            if not isinstance(value, list) or len(value) != len(kinds):
+                raise ValueError(f"{value!r}")
+            return LossScale(*(_number(each, kind)
+                               for each, kind in zip(value, kinds, strict=True)))
+        return _number(value, type(default))
+    except ValueError as error:
+        raise ValueError(f"{name!r}: {error}") from error
 
 
-def _check(name: str, value: Any, kind: type) -> None:
-    """Raise ValueError where a number is of another type, or none that a run counts."""
+def _number(value: Any, kind: type) -> Any:
+    """The number. Raises ValueError if it is of another type, or not one that a run counts."""
     if type(value) is not kind or (kind is int and value < -1):
-        raise ValueError(f"{name!r} is {value!r}")
+        raise ValueError(f"{value!r}")
+    return value
+
+
+def from_format_1(state: dict[str, Any]) -> dict[str, Any]:
+    """The progress of a state.json of format 1, which only classifiers wrote, as format 2 has it.
+
+    Raises ValueError for what format 1 never held.
+    """
+    def scored(found: Any) -> Any:
+        if found is None:
+            return None
+        count, loss, top1, top5, *_ = found
+        return {"count": count, "loss": loss, "figures": {"top1": top1, "top5": top5}}
+
+    try:
+        count, loss, hits, _ = state["trained"]
+        trained = {"count": count, "loss": loss, "parts": {"top1": hits} if count else {}}
+        return {**state, "trained": trained, "best": scored(state["best"]),
+                "last": scored(state["last"])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"not a progress of format 1: {error}") from error
+
+
+def is_due(epoch: int, *, every: int, last: int) -> bool:
+    """Whether `epoch`, from 0, is the last of `last` epochs or ends `every` more (0: the last only).
+    """
+    return epoch + 1 == last or (every > 0 and (epoch + 1) % every == 0)

@@ -1,26 +1,20 @@
 """Going on with a run: which checkpoint, into which folder, and whether its settings agree."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.config.fields import flag_name, named
+from gluon_tricks.config.settings import RunSettings
 from gluon_tricks.errors import InputError
 from gluon_tricks.runs import checkpoint
-from gluon_tricks.runs.agreement import OF_A_MACHINE
 from gluon_tricks.runs.checkpoint import Checkpoint
 from gluon_tricks.runs.progress import Progress, is_due
 from gluon_tricks.runs.runlog import make_folder, new_run_folder
 
-# What may change without changing what the run computes.
-FREE = OF_A_MACHINE | {"use_rec", "log_interval", "keep", "checkpoint_steps", "save_frequency",
-                       "new_classifier", "resume_epoch"}  # the last two: of a start that is past
-# What the arrays and the position of a checkpoint are made for.
-FIXED = ("model", "num_classes", "optimizer", "dtype", "seed", "num_training_samples",
-         "freeze_until")
 
-
-class Start(NamedTuple):
+class ResumePoint(NamedTuple):
     """Where a run begins."""
 
     folder: Path
@@ -28,13 +22,13 @@ class Start(NamedTuple):
     notes: list[str]  # for the log
 
 
-def find(settings: Settings) -> Start:
+def find(settings: RunSettings) -> ResumePoint:
     """The run folder, made, and the checkpoint to go on from, as --resume says.
 
     Raises InputError where there is none to go on from, or the folder is none of a run's.
     """
     if settings.resume is None:
-        return Start(new_run_folder(settings.save_dir, settings.model), None, [])
+        return ResumePoint(new_run_folder(settings.save_dir, settings.run_name), None, [])
     given = settings.save_dir and Path(settings.save_dir).expanduser()
     if settings.resume == "auto":
         make_folder(given)
@@ -45,7 +39,7 @@ def find(settings: Settings) -> Start:
         if found is None and begun and "config.json" not in begun:
             raise InputError(f"--save-dir {given} holds files, but no run to go on with: choose "
                              "another")
-        return Start(given, found, _passed_over(refused))
+        return ResumePoint(given, found, _passed_over(refused))
     path = Path(settings.resume).expanduser().resolve()
     if not path.is_dir():
         raise InputError(f"--resume {path} is no folder: give a checkpoint's, a run's, or auto")
@@ -57,27 +51,27 @@ def find(settings: Settings) -> Start:
         found, refused = checkpoint.read(path), []
     home = run_folder(found)
     if home is None or (given and given.resolve() != home):
-        return Start(new_run_folder(settings.save_dir, settings.model), found,
+        return ResumePoint(new_run_folder(settings.save_dir, settings.run_name), found,
                      _passed_over(refused))
     last, refused = checkpoint.newest(home)
     if last.path != found.path:
         raise InputError(f"--resume {path}: its run has gone on to {last.path}; give another "
                          "--save-dir, nothing is written over")
-    return Start(home, found, _passed_over(refused))
+    return ResumePoint(home, found, _passed_over(refused))
 
 
-def is_there(settings: Settings) -> bool:
+def has_checkpoint(settings: RunSettings) -> bool:
     """Whether --resume has a checkpoint to go on from, or must have one."""
     return settings.resume is not None and (
         settings.resume != "auto" or _peek(settings) is not None)
 
 
-def _peek(settings: Settings) -> Checkpoint | None:
+def _peek(settings: RunSettings) -> Checkpoint | None:
     place = settings.save_dir if settings.resume == "auto" else settings.resume
     return checkpoint.peek(Path(place).expanduser())
 
 
-def batch_size(settings: Settings) -> int:
+def batch_size(settings: RunSettings) -> int:
     """The batch of a device: as the settings say, but where the checkpoint to go on from is of
     another number of ranks, what leaves its global batch as it is.
 
@@ -86,7 +80,7 @@ def batch_size(settings: Settings) -> int:
     if settings.resume is None:
         return settings.batch_size
     found = _peek(settings)
-    before = found and before_it(found, settings)
+    before = found and settings_of(found, settings)
     if not found or before.world_size == settings.world_size:
         return settings.batch_size
     each, left = divmod(before.global_batch, settings.world_size * settings.accumulate)
@@ -98,7 +92,7 @@ def batch_size(settings: Settings) -> int:
     return each
 
 
-def before_it(found: Checkpoint, settings: Settings) -> Settings:
+def settings_of(found: Checkpoint, settings: RunSettings) -> RunSettings:
     """The settings with the devices and batches of the run that wrote a checkpoint."""
     given = found.state["settings"]
     counts = {name: given[name] for name in ("batch_size", "accumulate", "num_gpus",
@@ -116,34 +110,21 @@ def _passed_over(refused: list[str]) -> list[str]:
     return [f"passed over: {reason}" for reason in refused]
 
 
-def restored(found: Checkpoint, settings: Settings) -> tuple[Progress, list[str]]:
+def restored(found: Checkpoint, settings: RunSettings, task: str, parts: Sequence[str],
+             figure: str) -> tuple[Progress, list[str]]:
     """The progress that a checkpoint holds, and which settings have changed since.
 
-    Raises InputError where it cannot go on with these settings.
+    Raises InputError if it cannot continue with these settings, or is of another task than the one
+    of that name, those parts and that figure.
     """
-    before = found.state["settings"]
-    now = {name: list(value) if isinstance(value, tuple) else value
-           for name, value in dataclasses.asdict(settings).items()}
-    for name in FIXED:
-        if before.get(name, now[name]) != now[name]:
-            raise InputError(f"{found.path} is of a run with {name} {before[name]}, not "
-                             f"{now[name]}: give the same --{name.replace('_', '-')}, or train "
-                             "anew")
-    if bool(before.get("momentum", now["momentum"])) != bool(now["momentum"]):
-        raise InputError(f"{found.path} is of a run with momentum {before['momentum']}, not "
-                         f"{now['momentum']}: 0 and others keep different arrays, choose another "
-                         "--momentum, or train anew")
-    averaged = "average" in found.arrays
-    if averaged != (settings.ema is not None):
-        raise InputError(f"{found.path} was saved {'with' if averaged else 'without'} --ema: do "
-                         "the same, or train anew")
-    old = before_it(found, settings)
+    _check_fixed(found, settings, task)
+    old = settings_of(found, settings)
     if old.global_batch != settings.global_batch:
         raise InputError(f"{found.path} is of a run with a global batch of {old.global_batch}, "
                          f"not {settings.global_batch}: choose --batch-size, --accumulate and "
                          "the number of devices so that it is the same")
     try:
-        progress = Progress.from_json(found.state["progress"])
+        progress = Progress.from_json(found.state["progress"], parts, figure)
     except ValueError as error:
         raise InputError(f"{found.path / checkpoint.STATE}: {error}: take another checkpoint"
                          ) from error
@@ -152,16 +133,47 @@ def restored(found: Checkpoint, settings: Settings) -> tuple[Progress, list[str]
     if (progress.epoch, progress.step) > (settings.num_epochs, 0):
         raise InputError(f"{found.path} stands in epoch {progress.epoch + 1}, beyond --num-epochs "
                          f"{settings.num_epochs}: give more, or train anew")
-    changed = [f"--{name.replace('_', '-')} {before[name]} -> {now[name]}"
-               for name in before if name in now and name not in FREE
+    before, now = found.state["settings"], _plain(settings)
+    free = {setting.name for setting in dataclasses.fields(settings)
+            if setting.metadata.get("per_host") or setting.metadata.get("on_resume") == "free"}
+    changed = [f"{flag_name(name)} {before[name]} -> {now[name]}"
+               for name in before if name in now and name not in free
                and before[name] != now[name]]
     return progress, changed
+
+
+def _plain(settings: RunSettings) -> dict[str, Any]:
+    """Settings as JSON gives them back."""
+    return {name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(settings).items()}
+
+
+def _check_fixed(found: Checkpoint, settings: RunSettings, task: str) -> None:
+    """Raise InputError if a checkpoint was made for other values of what cannot change."""
+    before, now = found.state["settings"], _plain(settings)
+    trained = found.state.get("task", "classification")
+    if trained != task:
+        raise InputError(f"{found.path} is of a run of {trained}, not of {task}: give one of the "
+                         "same task")
+    for name in named(type(settings), on_resume="fixed"):
+        if before.get(name, now[name]) != now[name]:
+            raise InputError(f"{found.path} is of a run with {name} {before[name]}, not "
+                             f"{now[name]}: give the same {flag_name(name)}, or train anew")
+    if bool(before.get("momentum", now["momentum"])) != bool(now["momentum"]):
+        raise InputError(f"{found.path} is of a run with momentum {before['momentum']}, not "
+                         f"{now['momentum']}: 0 and others keep different arrays, choose another "
+                         "--momentum, or train anew")
+    averaged = "average" in found.arrays
+    if averaged != (settings.ema is not None):
+        raise InputError(f"{found.path} was saved {'with' if averaged else 'without'} --ema: do "
+                         "the same, or train anew")
 
 
 def is_validated(found: Checkpoint) -> bool:
     """Whether the last epoch that a checkpoint knows of was validated, by its run's settings."""
     before, epoch = found.state["settings"], found.state["progress"]["epoch"]
-    return is_due(epoch - 1, before.get("eval_frequency", 1), before.get("num_epochs", epoch))
+    return is_due(epoch - 1, every=before.get("eval_frequency", 1),
+                  last=before.get("num_epochs", epoch))
 
 
 def _is_count(value: object) -> bool:

@@ -9,25 +9,37 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.config.settings import RunSettings
 from gluon_tricks.errors import InputError
-from gluon_tricks.runs.curves import draw_curves
+from gluon_tricks.runs.curves import Panel, draw_curves
 from gluon_tricks.runs.linefile import LineFile
 from gluon_tricks.runs.progress import Progress
 from gluon_tricks.runs.scores import Scores, mean_scores
 
 
-def new_run_folder(save_dir: str | None, model: str) -> Path:
-    """`save_dir`, or the next free runs/MODEL-N; made. Raises InputError where it holds files."""
+class Reporter(Protocol):
+    """What a task says of its scores."""
+
+    name: str  # for config.json
+
+    def words(self, scores: Scores, *, training: bool) -> str:
+        """A line of train.log's, without its loss: "accuracy=0.5"."""
+
+    def panel(self) -> Panel:
+        """How curves.png draws the figures."""
+
+
+def new_run_folder(save_dir: str | None, name: str) -> Path:
+    """`save_dir`, or the next free runs/NAME-N; made. Raises InputError where it holds files."""
     if save_dir is None:
         runs = Path("runs")
-        taken = [int(found[1]) for path in runs.glob(f"{model}-*")
-                 if (found := re.fullmatch(rf"{re.escape(model)}-(\d+)", path.name))]
-        folder = runs / f"{model}-{max(taken, default=0) + 1}"
+        taken = [int(found[1]) for path in runs.glob(f"{name}-*")
+                 if (found := re.fullmatch(rf"{re.escape(name)}-(\d+)", path.name))]
+        folder = runs / f"{name}-{max(taken, default=0) + 1}"
     else:
         folder = Path(save_dir).expanduser()
     make_folder(folder)
@@ -62,16 +74,16 @@ class RunLog:
     no line: they wait, and a warning says so once.
     """
 
-    def __init__(self, folder: Path, settings: Settings, lengths: Mapping[str, int] | None = None,
-                 update: int = 0):
+    def __init__(self, folder: Path, settings: RunSettings, reporter: Reporter,
+                 lengths: Mapping[str, int] | None = None, update: int = 0):
         self.folder = folder
-        self._settings = settings
+        self._settings, self._reporter = settings, reporter
         self._terminal = _Terminal()
         self._warned: set[str] = set()
         self._again: dict[str, Callable[[], Any]] = {}  # by file's name, what to try again
         # First, since it is what tells a run's folder from any other.
         self.write("config.json", lambda: (folder / "config.json").write_text(
-            settings.to_json() + "\n"))
+            settings.to_json(task=reporter.name) + "\n"))
         lengths = lengths or {}
         self._files = {name: LineFile(folder / name, lengths.get(name, 0))
                        for name in ("log.jsonl", settings.logging_file)}
@@ -152,10 +164,10 @@ class RunLog:
         batch = self._settings.global_batch // self._settings.accumulate
         speed = (progress.step - before) * batch / (now - since)
         self._json("step", epoch=epoch, step=step, update=update, lr=lr, loss=scores.loss,
-                   top1=scores.top1, samples_per_second=speed,
+                   **scores.figures, samples_per_second=speed,
                    data_wait=(progress.waited - waited) / (now - since))
         self.info(f"Epoch[{epoch}] Batch [{step}]\tSpeed: {speed:f} samples/sec\t"
-                  f"accuracy={scores.top1:f}\tlr={lr:f}")
+                  f"{self._reporter.words(scores, training=True)}\tlr={lr:f}")
 
     def epoch(self, progress: Progress, *, update: int, lr: float,
               validated: Scores | None) -> None:
@@ -166,31 +178,34 @@ class RunLog:
         speed = trained.count / seconds
         more = {}
         if validated:
-            more = {"val_loss": validated.loss, "val_top1": validated.top1,
-                    "val_top5": validated.top5, "val_count": validated.count}
+            more = {"val_loss": validated.loss,
+                    **{f"val_{name}": value for name, value in validated.figures.items()},
+                    "val_count": validated.count}
         if self._settings.loss_scale == "dynamic":
             more |= {"loss_scale": progress.loss_scale.scale,
                      "overflows": progress.loss_scale.overflows}
         if self._settings.nan == "skip":
             more["bad_updates"] = progress.bad_updates
         self._json("epoch", epoch=epoch, update=update, lr=lr, train_loss=trained.loss,
-                   train_top1=trained.top1, samples_per_second=speed, seconds=seconds,
+                   **{f"train_{name}": value for name, value in trained.figures.items()},
+                   samples_per_second=speed, seconds=seconds,
                    data_wait=progress.waited / seconds, **more)
-        self.info(f"[Epoch {epoch}] training: accuracy={trained.top1:f}")
+        words = self._reporter.words
+        self.info(f"[Epoch {epoch}] training: {words(trained, training=True)}")
         self.info(f"[Epoch {epoch}] speed: {speed:.0f} samples/sec\ttime cost: {seconds:f}")
         if validated:
-            self.info(f"[Epoch {epoch}] validation: err-top1={1 - validated.top1:f} "
-                      f"err-top5={1 - validated.top5:f}")
+            self.info(f"[Epoch {epoch}] validation: {words(validated, training=False)}")
         for name, write in list(self._again.items()):
             self.write(name, write)
         self.attempt("curves.png", lambda: draw_curves(
             self.folder / "log.jsonl", self.folder / "curves.png",
-            self._settings.steps_per_epoch, _name_of_loss(self._settings)))
+            self._settings.steps_per_epoch, self._reporter.panel()))
 
     def end(self, *, update: int, best_epoch: int, best: Scores, last: Scores) -> None:
         """The run is whole: the last line of log.jsonl."""
-        self._json("end", update=update, best_epoch=best_epoch, best_top1=best.top1,
-                   best_top5=best.top5, top1=last.top1, top5=last.top5)
+        self._json("end", update=update, best_epoch=best_epoch,
+                   **{f"best_{name}": value for name, value in best.figures.items()},
+                   **last.figures)
 
 
 class SilentLog:
@@ -218,21 +233,14 @@ class SilentLog:
     write = info = start_epoch = step = epoch = end = _nothing
 
 
-def _name_of_loss(settings: Settings) -> str:
-    """What training's loss is, beside validation's plain cross-entropy."""
-    tricks = {"smoothed": settings.label_smoothing > 0, "mixed": settings.mixup,
-              "distilled": settings.teacher is not None}
-    return ", ".join(["training", *(name for name, used in tricks.items() if used)])
-
-
-def check_tensorboard(settings: Settings) -> None:
+def check_tensorboard(settings: RunSettings) -> None:
     """Raises InputError where TensorBoard's files are asked for and the package is missing."""
     if settings.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise InputError("--tensorboard needs tensorboardX: pip install -e '.[cpu,tensorboard]' "
                          "(or [gpu,tensorboard])")
 
 
-def _board(folder: Path, settings: Settings, update: int) -> Any:
+def _board(folder: Path, settings: RunSettings, update: int) -> Any:
     """TensorBoard's writer, where asked; what earlier files say from `update` on is void."""
     if not settings.tensorboard:
         return None

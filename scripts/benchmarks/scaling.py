@@ -27,8 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from gluon_tricks import cli
-from gluon_tricks.classification.settle import resolve_without_data
-from gluon_tricks.config.flags import from_flags
+from gluon_tricks.classification.settle import from_flags, resolve_without_data
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.machine import processor
 from gluon_tricks.parallel import launch

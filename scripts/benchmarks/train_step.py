@@ -20,13 +20,13 @@ from contextlib import ExitStack
 from typing import Any
 
 from gluon_tricks import cli
-from gluon_tricks.classification.settle import resolve_without_data
-from gluon_tricks.config.flags import add_flags, from_flags
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.settle import from_flags, resolve_without_data
+from gluon_tricks.config.fields import for_script
+from gluon_tricks.config.flags import add_flags
 from gluon_tricks.errors import InputError
 
 LOOPS = ("bare", "engine", "gluoncv", "gluoncv-network")
-FLAGS = ("num_classes", "input_size", "batch_size", "num_gpus")
 WARM_UP = 3  # updates before the clock starts
 Loop = Callable[[int], float]  # makes so many updates, gives the seconds they took
 
@@ -40,14 +40,15 @@ def build_parser() -> cli.Parser:
     parser.add_argument("--updates", type=cli.positive, default=10, help="a round (default: 10)")
     parser.add_argument("--rounds", type=cli.positive, default=5, help="(default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON lines, one a row")
-    add_flags(parser, only=FLAGS)
+    add_flags(parser, Settings, only=for_script(Settings, "train_step"))
     return parser
 
 
 def engine_loop(settings: Settings, most: int, stack: ExitStack) -> Loop:
+    from gluon_tricks.classification.start import make_task
     from gluon_tricks.engine.benchmark import SyntheticRun
 
-    return SyntheticRun(settings, most, stack).seconds
+    return SyntheticRun(settings, make_task(), most, stack).seconds
 
 
 def gluoncv_network(settings: Settings) -> Any:
@@ -66,7 +67,6 @@ def plain_loop(settings: Settings, *, like_gluoncv: bool, own_network: bool) -> 
     from mxnet import autograd, gluon
 
     from gluon_tricks.classification.network import build_network, initialize
-    from gluon_tricks.engine.benchmark import synthetic_batch
     from gluon_tricks.engine.optimizer import create_optimizer
     from gluon_tricks.parallel.device import find_device
 
@@ -76,7 +76,7 @@ def plain_loop(settings: Settings, *, like_gluoncv: bool, own_network: bool) -> 
     initialize(network, settings, device)
     trainer = gluon.Trainer(network.collect_params(), create_optimizer(settings))
     loss_of, metric = gluon.loss.SoftmaxCrossEntropyLoss(), mx.metric.Accuracy()
-    made = synthetic_batch(settings)
+    made = task.example()
 
     def on_device() -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
         return mx.nd.array(made.images, ctx=device), mx.nd.array(made.labels, ctx=device)

@@ -79,11 +79,11 @@ def test_resuming_at_any_step_gives_the_rest(mixed, epoch):
         same(epoch(mixed, order, 2, start, workers=1 + start % 3), whole[start:])
 
 
-@pytest.mark.parametrize(("world_size", "at_once", "steps"), [
+@pytest.mark.parametrize(("world_size", "accumulate", "steps"), [
     (2, 1, 6), (3, 1, 4), (4, 1, 3), (2, 3, 6), (3, 3, 3), (4, 3, 3)])
-def test_ranks_see_the_pixels_a_single_process_sees(mixed, epoch, world_size, at_once, steps):
-    alone = epoch(mixed, TrainOrder(RECORDS, 2 * world_size, seed=5, at_once=at_once), 1)
-    ranks = [epoch(mixed, TrainOrder(RECORDS, 2, 5, rank, world_size, at_once), 1)
+def test_ranks_see_the_pixels_a_single_process_sees(mixed, epoch, world_size, accumulate, steps):
+    alone = epoch(mixed, TrainOrder(RECORDS, 2 * world_size, seed=5, accumulate=accumulate), 1)
+    ranks = [epoch(mixed, TrainOrder(RECORDS, 2, 5, rank, world_size, accumulate), 1)
              for rank in range(world_size)]
     assert [len(each) for each in (alone, *ranks)] == [steps] * (1 + world_size)
     for step, batch in enumerate(alone):

@@ -49,23 +49,23 @@ def test_training_batches_follow_the_permutation_and_drop_the_tail():
     assert list(chain(*batches)) == epoch_permutation(23, 3, 7)[:20].tolist()
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
-def test_ranks_share_the_global_batches_of_a_single_process(at_once):
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_ranks_share_the_global_batches_of_a_single_process(accumulate):
     for world, size, records in product((1, 2, 3, 4), (1, 2, 5), (0, 1, 7, 20, 41, 60)):
-        alone = TrainOrder(records, world * size, seed=1, at_once=at_once)
-        ranks = [TrainOrder(records, size, 1, rank, world, at_once) for rank in range(world)]
+        alone = TrainOrder(records, world * size, seed=1, accumulate=accumulate)
+        ranks = [TrainOrder(records, size, 1, rank, world, accumulate) for rank in range(world)]
         for epoch in (0, 3):
             assert together(ranks, epoch) == together([alone], epoch)
         assert {rank.steps for rank in ranks} == {alone.steps} == {
-            records // (world * size * at_once) * at_once}
+            records // (world * size * accumulate) * accumulate}
 
 
-@pytest.mark.parametrize(("world", "at_once", "left"), [
+@pytest.mark.parametrize(("world", "accumulate", "left"), [
     (1, 1, 2), (2, 1, 5), (3, 1, 2), (4, 1, 11), (1, 3, 2), (2, 3, 11), (3, 3, 20), (4, 3, 11)])
-def test_ranks_see_all_records_but_the_tail_once(world, at_once, left):
+def test_ranks_see_all_records_but_the_tail_once(world, accumulate, left):
     """Of 47, by three a batch; the tail is what makes no whole update."""
     for epoch in range(3):
-        seen = list(chain(*chain(*(TrainOrder(47, 3, 8, rank, world, at_once).batches(epoch)
+        seen = list(chain(*chain(*(TrainOrder(47, 3, 8, rank, world, accumulate).batches(epoch)
                                    for rank in range(world)))))
         permutation = epoch_permutation(47, 8, epoch).tolist()
         assert sorted(seen) == sorted(permutation[:47 - left])
@@ -103,7 +103,7 @@ def test_evaluation_covers_each_record_exactly_once():
         seen, most = [], EvalOrder(records, size, 0, world).steps
         for rank in range(world):
             order = EvalOrder(records, size, rank, world)
-            assert order.steps <= order.most_steps == most
+            assert order.steps <= order.steps_of_longest_rank == most
             batches = [batch.tolist() for batch in order.batches()]
             assert len(batches) == order.steps
             assert all(0 < len(batch) <= size for batch in batches)

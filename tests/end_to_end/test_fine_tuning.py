@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.data.record import RecordWriter
 from gluon_tricks.engine.train import train
 from gluon_tricks.runs import runlog

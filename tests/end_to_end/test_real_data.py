@@ -10,8 +10,8 @@ import pytest
 
 from gluon_tricks.classification.loaders import train_loader
 from gluon_tricks.classification.network import build_network, initialize
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.record import RecordSet
 from gluon_tricks.engine.optimizer import create_updater
 

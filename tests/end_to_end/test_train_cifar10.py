@@ -8,9 +8,8 @@ import pytest
 from script_modules import load_script
 
 from gluon_tricks.classification.network import build_network
-from gluon_tricks.classification.settle import resolve
+from gluon_tricks.classification.settle import from_flags, resolve
 from gluon_tricks.config import presets
-from gluon_tricks.config.flags import from_flags
 from gluon_tricks.errors import InputError
 from gluon_tricks.prepare.cifar import cifar10_records
 

@@ -8,7 +8,7 @@ import mxnet as mx
 import pytest
 from mxnet.gluon import nn
 
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
 
 
 @pytest.fixture

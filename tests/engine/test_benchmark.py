@@ -2,7 +2,7 @@
 
 import pytest
 
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.engine import benchmark
 
 pytestmark = pytest.mark.usefixtures("tiny")

@@ -9,8 +9,8 @@ from mxnet import autograd
 
 from gluon_tricks.classification.loaders import eval_loader, train_loader
 from gluon_tricks.classification.network import build_loss, build_network, initialize
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.data.record import RecordSet, RecordWriter
 from gluon_tricks.data.transforms import EvalTransform, TrainTransform
 from gluon_tricks.engine.optimizer import create_optimizer, create_updater

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gluon_tricks.classification.loaders import damaged_records, eval_loader, loading, train_loader
+from gluon_tricks.classification.rules import validate
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.config.rules import validate
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.data import backends, native
 from gluon_tricks.data.image_record_iter import ImageRecordLoader
 from gluon_tricks.data.loader import skipped_line

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from gluon_tricks.classification.network import build_loss, build_network, build_teacher_network
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.optimizer import create_optimizer
 from gluon_tricks.models.graph import hybridize, is_random
 

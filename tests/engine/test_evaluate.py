@@ -10,7 +10,7 @@ import pytest
 from mxnet.gluon import nn
 
 from gluon_tricks.classification.evaluate import evaluate, evaluate_each
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.data.loader import Batch, RecordLoader
 from gluon_tricks.data.order import EvalOrder
 from gluon_tricks.data.record import RecordSet, RecordWriter
@@ -171,7 +171,7 @@ class FixedLoader:
     records = SimpleNamespace(path="a.rec")
 
     def __init__(self, records, batches, skipped=()):
-        self.order = SimpleNamespace(records=records, most_steps=len(batches))
+        self.order = SimpleNamespace(records=records, steps_of_longest_rank=len(batches))
         self.skipped, self._batches = set(skipped), batches
 
     def epoch(self):

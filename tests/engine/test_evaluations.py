@@ -10,7 +10,7 @@ import pytest
 
 from gluon_tricks.classification import network as classifiers
 from gluon_tricks.classification import weights
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.data.classes import write_classes
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.inference import trained

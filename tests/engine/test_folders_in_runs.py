@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gluon_tricks.classification.evaluate import evaluate
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.engine.benchmark import input_speed
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError, RunFault

@@ -10,8 +10,8 @@ from mxnet import autograd
 from mxnet.gluon import nn
 
 from gluon_tricks.classification.network import build_network, initialize
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine import train as engine
 from gluon_tricks.engine.optimizer import create_updater
 from gluon_tricks.engine.train import train

@@ -16,8 +16,8 @@ from mxnet.gluon import nn
 from gluon_tricks.classification import gluoncv_states
 from gluon_tricks.classification.initial import go_on_with_gluoncv, load_initial
 from gluon_tricks.classification.network import build_network, get_model, initialize
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.optimizer import create_updater
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError

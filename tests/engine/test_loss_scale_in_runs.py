@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.engine import step
 from gluon_tricks.engine.benchmark import SyntheticRun
 from gluon_tricks.engine.train import train_epoch

@@ -9,8 +9,8 @@ import pytest
 
 from gluon_tricks.classification.metrics import Tally
 from gluon_tricks.classification.network import build_teacher, get_model
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.benchmark import SyntheticRun, synthetic_batch
 from gluon_tricks.engine.step import Step
 from gluon_tricks.engine.train import train

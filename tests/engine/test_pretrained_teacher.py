@@ -12,8 +12,8 @@ import pytest
 from gluoncv.model_zoo import get_model, model_store
 
 from gluon_tricks.classification.network import build_teacher
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.errors import InputError
 
 

@@ -6,7 +6,7 @@ import networks
 import numpy as np
 import pytest
 
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.engine.train import train
 
 pytestmark = pytest.mark.slow

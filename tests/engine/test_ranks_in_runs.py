@@ -8,7 +8,7 @@ import networks
 import numpy as np
 import pytest
 
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.data.order import epoch_permutation
 from gluon_tricks.data.record import RecordWriter
 from gluon_tricks.engine.train import train

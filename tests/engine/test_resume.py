@@ -9,8 +9,8 @@ from pathlib import Path
 import mxnet as mx
 import pytest
 
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
 from gluon_tricks.runs import checkpoint, resume

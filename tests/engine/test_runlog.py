@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.errors import InputError
 from gluon_tricks.optim.precision import LossScale
 from gluon_tricks.runs import runlog

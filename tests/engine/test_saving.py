@@ -12,8 +12,8 @@ import pytest
 from mxnet.gluon import nn
 
 from gluon_tricks.classification.metrics import Tally
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine import saving
 from gluon_tricks.engine.saving import Saver, how_to_go_on
 from gluon_tricks.errors import RunFault, Stopped

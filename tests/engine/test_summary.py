@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.engine import train as engine
 from gluon_tricks.engine.summary import effective_batch
 from gluon_tricks.engine.train import train

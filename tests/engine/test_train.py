@@ -8,8 +8,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.config.rules import validate
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.rules import validate
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.data import native
 from gluon_tricks.data.record import RecordWriter
 from gluon_tricks.engine.step import step_seed

@@ -7,8 +7,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.config.settings import Settings
 from gluon_tricks.engine.optimizer import create_optimizer
 from gluon_tricks.optim.regularize import clip_norm
 from gluon_tricks.optim.update import Update

@@ -13,7 +13,7 @@ import networks
 
 from gluon_tricks import cli
 from gluon_tricks.classification import network as classifiers
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.engine import train
 from gluon_tricks.errors import SaidElsewhere
 from gluon_tricks.parallel import launch

@@ -20,7 +20,7 @@ import numpy as np
 from gluon_tricks import cli
 from gluon_tricks.classification import network as classifiers
 from gluon_tricks.classification.network import build_teacher, initialize
-from gluon_tricks.config.settings import Settings
+from gluon_tricks.classification.settings import Settings
 from gluon_tricks.data import loader
 from gluon_tricks.engine import step, train
 from gluon_tricks.engine.run import Run
