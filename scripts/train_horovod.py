@@ -23,7 +23,8 @@ from gluon_tricks.parallel.ranks import place
 
 def build_parser() -> cli.Parser:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    command.add_flags(parser, Settings, presets.HOROVOD, without=not_for_script(Settings, "train_horovod"))
+    command.add_flags(parser, Settings, presets.HOROVOD,
+                      without=not_for_script(Settings, "train_horovod"))
     own = parser.add_argument_group("GluonCV's other names")
     own.add_argument("--data-nthreads", type=cli.positive, default=8, help="threads that decode, "
                      "of each device (default: 8)")

@@ -16,6 +16,8 @@ import pytest
 from gluon_tricks.data import native
 from gluon_tricks.data.record import RecordWriter
 
+pytest_plugins = ["run_fixtures", "loader_fixtures"]  # of tests/support
+
 ROOT = Path(__file__).parent.parent
 SUPPORT = ROOT / "tests" / "support"
 

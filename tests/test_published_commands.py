@@ -15,8 +15,8 @@ from gluon_tricks.classification.loaders import eval_loader
 from gluon_tricks.classification.network import build_network, initialize
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve, resolve_without_data
+from gluon_tricks.classification.start import train
 from gluon_tricks.data.record import RecordSet
-from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.graph import hybridize, is_random
 from gluon_tricks.optim.schedule import lr_at

@@ -97,6 +97,6 @@ def from_format_1(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_due(epoch: int, *, every: int, last: int) -> bool:
-    """Whether `epoch`, from 0, is the last of `last` epochs or ends `every` more (0: the last only).
+    """Whether `epoch`, from 0, is the last of `last` epochs or ends `every` more (0: it alone).
     """
     return epoch + 1 == last or (every > 0 and (epoch + 1) % every == 0)

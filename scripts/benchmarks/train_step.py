@@ -21,7 +21,7 @@ from typing import Any
 
 from gluon_tricks import cli
 from gluon_tricks.classification.settings import Settings
-from gluon_tricks.classification.settle import from_flags, resolve_without_data
+from gluon_tricks.classification.settle import from_flags
 from gluon_tricks.config.fields import for_script
 from gluon_tricks.config.flags import add_flags
 from gluon_tricks.errors import InputError
@@ -67,10 +67,12 @@ def plain_loop(settings: Settings, *, like_gluoncv: bool, own_network: bool) -> 
     from mxnet import autograd, gluon
 
     from gluon_tricks.classification.network import build_network, initialize
+    from gluon_tricks.classification.start import make_task
     from gluon_tricks.engine.optimizer import create_optimizer
     from gluon_tricks.parallel.device import find_device
 
-    settings = resolve_without_data(settings)
+    task = make_task()
+    settings = task.without_data(settings)
     device = find_device(settings.num_gpus, settings.dtype)
     network = gluoncv_network(settings) if own_network else build_network(settings)
     initialize(network, settings, device)

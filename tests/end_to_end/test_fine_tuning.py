@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.start import train
 from gluon_tricks.data.record import RecordWriter
-from gluon_tricks.engine.train import train
 from gluon_tricks.runs import runlog
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -45,7 +45,7 @@ def test_fine_tuning_beats_training_from_scratch_at_equal_updates(pack, tmp_path
     tuning = {"init_params": str(tmp_path / "eight"), "new_classifier": True,
               "freeze_until": "features.4", "lr_mult_head": 10.0}
     top1 = {name: [train(Settings(**two, **given, seed=seed,
-                                  save_dir=str(tmp_path / f"{name}-{seed}"))).last.top1
+                                  save_dir=str(tmp_path / f"{name}-{seed}"))).last.figures["top1"]
                    for seed in range(3)] for name, given in (("tuned", tuning), ("scratch", {}))}
     print(top1)
     assert np.mean(top1["tuned"]) > np.mean(top1["scratch"]) + 0.05, top1

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
+from gluon_tricks.classification.start import train
 from gluon_tricks.engine import train as engine
-from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
 from gluon_tricks.runs import runlog
 from gluon_tricks.runs.scores import Scores
@@ -48,7 +48,7 @@ def test_validated_epochs_and_no_others_have_scores(settings, lines, frequency, 
     assert [f"[Epoch {epoch}] validation:" in text for epoch in range(5)] == [
         epoch in epochs for epoch in range(5)]
     assert text.count("] training: accuracy=") == 5
-    assert result.last.top1 == found[-1]["val_top1"]
+    assert result.last.figures["top1"] == found[-1]["val_top1"]
     assert result.best_epoch in epochs
 
 
@@ -62,7 +62,7 @@ def test_validation_changes_no_bit_of_training(settings, arrays, tmp_path):
 def test_the_best_is_the_best_that_was_validated(settings, scored, arrays):
     seen = scored(0.3, 0.9, 0.5)
     result = train(settings(num_epochs=5, eval_frequency=2, keep=9))
-    assert (seen, result.best_epoch, result.best.top1, result.last.top1) == (
+    assert (seen, result.best_epoch, result.best.figures["top1"], result.last.figures["top1"]) == (
         [0.3, 0.9, 0.5], 3, 0.9, 0.5)
     for name, epoch in (("best.params", 3), ("last.params", 4)):
         want = arrays(result.folder / "checkpoints" / f"00000{epoch + 1}" / "model.params")

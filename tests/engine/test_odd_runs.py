@@ -11,9 +11,9 @@ from gluon_tricks.classification.metrics import Tally
 from gluon_tricks.classification.network import build_teacher, get_model
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
+from gluon_tricks.classification.start import train
 from gluon_tricks.engine.benchmark import SyntheticRun, synthetic_batch
 from gluon_tricks.engine.step import Step
-from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.parameters import arrays_of
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gluon_tricks.classification.settings import Settings
-from gluon_tricks.engine.train import train
+from gluon_tricks.classification.start import train
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.start import train
 from gluon_tricks.data.order import epoch_permutation
 from gluon_tricks.data.record import RecordWriter
-from gluon_tricks.engine.train import train
 
 pytestmark = pytest.mark.slow
 

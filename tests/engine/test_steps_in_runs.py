@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
+from gluon_tricks.classification.start import train
 from gluon_tricks.data import loader
 from gluon_tricks.engine import benchmark, step
 from gluon_tricks.engine import train as engine
-from gluon_tricks.engine.train import train
 from gluon_tricks.errors import RunFault, Stopped
 from gluon_tricks.optim.update import Update
 from gluon_tricks.parallel.ranks import Ranks

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.start import train
 from gluon_tricks.engine import train as engine
 from gluon_tricks.engine.summary import effective_batch
-from gluon_tricks.engine.train import train
 from gluon_tricks.runs.scores import Scores
 
 pytestmark = pytest.mark.usefixtures("tiny")

@@ -10,10 +10,10 @@ import pytest
 
 from gluon_tricks.classification.rules import validate
 from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.start import train
 from gluon_tricks.data import native
 from gluon_tricks.data.record import RecordWriter
 from gluon_tricks.engine.step import step_seed
-from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.models.graph import hybridize
 from gluon_tricks.optim.schedule import lr_at
@@ -35,9 +35,9 @@ def test_a_run_leaves_its_folder_complete(settings, lines):
         "checkpoints", ".lock"}
     epochs = lines(folder, "epoch")
     assert [line["val_count"] for line in epochs] == [7, 7]
-    assert result.last.top1 == epochs[1]["val_top1"]
-    assert result.best.top1 == max(line["val_top1"] for line in epochs)
-    assert lines(folder, "end")[0]["top1"] == result.last.top1
+    assert result.last.figures["top1"] == epochs[1]["val_top1"]
+    assert result.best.figures["top1"] == max(line["val_top1"] for line in epochs)
+    assert lines(folder, "end")[0]["top1"] == result.last.figures["top1"]
 
 
 def test_the_logged_learning_rate_is_the_schedule_s(settings, lines):
@@ -91,7 +91,7 @@ def test_best_parameters_are_those_of_the_best_epoch(settings, monkeypatch, arra
     monkeypatch.setattr(start, "build_network", build_network)
     monkeypatch.setattr(module, "evaluate", scored)
     result = train(settings(num_epochs=4))
-    assert (result.best_epoch, result.best.top1, result.last.top1) == (1, 0.7, 0.3)
+    assert (result.best_epoch, result.best.figures["top1"], result.last.figures["top1"]) == (1, 0.7, 0.3)
     assert np.array_equal(arrays(result.folder / "best.params")["output.bias"], kept[1])
     assert np.array_equal(arrays(result.folder / "last.params")["output.bias"], kept[3])
 

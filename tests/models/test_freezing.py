@@ -12,9 +12,9 @@ from mxnet.gluon import nn
 from gluon_tricks.classification.network import build_network, initialize
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
+from gluon_tricks.classification.start import train
 from gluon_tricks.engine import train as engine
 from gluon_tricks.engine.optimizer import create_updater
-from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.freezing import freeze, frozen_names
 from gluon_tricks.models.zoo import get_model

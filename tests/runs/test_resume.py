@@ -11,7 +11,7 @@ import pytest
 
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.engine.train import train
+from gluon_tricks.classification.start import train
 from gluon_tricks.errors import InputError
 from gluon_tricks.runs import checkpoint, resume
 from gluon_tricks.runs.checkpoint import Checkpoint

@@ -9,8 +9,8 @@ import pytest
 
 from gluon_tricks.classification.evaluate import evaluate
 from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.start import train
 from gluon_tricks.engine.benchmark import input_speed
-from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.inference.evaluations import Plan, evaluations
 from gluon_tricks.prepare import pack

@@ -22,7 +22,7 @@ from gluon_tricks.classification.network import (
 )
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.engine.train import train
+from gluon_tricks.classification.start import train
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.parameters import classifier_names
 

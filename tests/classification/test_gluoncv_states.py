@@ -18,8 +18,8 @@ from gluon_tricks.classification.initial import go_on_with_gluoncv, load_initial
 from gluon_tricks.classification.network import build_network, get_model, initialize
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
+from gluon_tricks.classification.start import train
 from gluon_tricks.engine.optimizer import create_updater
-from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
 from gluon_tricks.models import resnet, zoo
 from gluon_tricks.optim.update import Update

@@ -10,11 +10,11 @@ from gluoncv.utils import LRScheduler, LRSequential
 
 from gluon_tricks.classification.network import build_network, initialize
 from gluon_tricks.classification.settle import resolve
+from gluon_tricks.classification.start import train
 from gluon_tricks.data import loader
 from gluon_tricks.engine import start as starting
 from gluon_tricks.engine import step
 from gluon_tricks.engine import train as engine
-from gluon_tricks.engine.train import train
 from gluon_tricks.errors import RunFault
 from gluon_tricks.runs.checkpoint import newest
 from gluon_tricks.runs.scores import Scores
@@ -175,7 +175,7 @@ def test_a_run_that_no_longer_improves_ends_early(settings, lines, monkeypatch):
     monkeypatch.setattr(engine, "evaluate",
                         lambda *_, **__: Scores(7, 1.0, next(tops), 1.0, 0, 7))
     result = train(settings(num_epochs=6, early_stop_patience=2))
-    assert (result.best_epoch, result.last.top1) == (1, 0.5)
+    assert (result.best_epoch, result.last.figures["top1"]) == (1, 0.5)
     assert [line["epoch"] for line in lines(result.folder, "epoch")] == [0, 1, 2, 3]
 
 
