@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from gluon_tricks.errors import InputError, RunFault, SaidElsewhere, Stopped
+from gluon_tricks.errors import InputError, ReportedByAnotherRank, RunFault, Stopped
 from gluon_tricks.machine import cuda
 from gluon_tricks.machine.processor import use_all_cores
 from gluon_tricks.parallel import launch
@@ -131,7 +131,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     its peers would learn of that before it has ended, and the first to end is taken for the cause.
     """
     signal.signal(signal.SIGTERM, _terminate)
-    launch.follow()
+    launch.adopt_launcher()
     use_all_cores()
     try:
         code, message = _ending(main)
@@ -156,7 +156,7 @@ def _ending(main: Callable[[], int | None]) -> tuple[int, str | None]:
         if sys.stdout:  # None where a parent closed it
             sys.stdout.flush()  # a closed pipe shows here, not when Python shuts down
         return code, None
-    except SaidElsewhere as error:
+    except ReportedByAnotherRank as error:
         return error.code, None
     except Stopped as stop:
         return 128 + stop.number, str(stop)

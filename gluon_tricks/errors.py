@@ -30,7 +30,7 @@ class Stopped(BaseException):
         self.number = number
 
 
-class SaidElsewhere(Exception):
+class ReportedByAnotherRank(Exception):
     """Another rank says why: this one leaves with the same exit code, in silence."""
 
     def __init__(self, code: int):

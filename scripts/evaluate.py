@@ -19,7 +19,7 @@ from gluon_tricks.config.fields import for_script
 from gluon_tricks.config.flags import add_flags, explicit
 from gluon_tricks.errors import InputError
 from gluon_tricks.parallel import launch
-from gluon_tricks.parallel.ranks import place, start_ranks
+from gluon_tricks.parallel.ranks import infer_device_count, start_ranks
 
 if TYPE_CHECKING:
     from gluon_tricks.inference.evaluations import Plan, Result
@@ -30,7 +30,7 @@ HEADER = ("input size", "crop ratio", "crops", "top-1", "top-5", "loss", "ECE", 
 
 def main() -> int | None:
     flags = _parser().parse_args()
-    place(flags)
+    infer_device_count(flags)
     settings = from_flags(flags)
     _check(flags, settings)
     if settings.world_size > 1 and not launch.launched():

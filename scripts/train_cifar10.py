@@ -18,7 +18,7 @@ from gluon_tricks.classification.start import dispatch
 from gluon_tricks.config import presets
 from gluon_tricks.engine import command
 from gluon_tricks.errors import InputError
-from gluon_tricks.parallel.ranks import place
+from gluon_tricks.parallel.ranks import infer_device_count
 
 TRAIN, CLASSES = 50_000, 10  # what is assumed where no data is read
 
@@ -59,7 +59,7 @@ def provide(settings: Settings) -> None:
 
 def main() -> int | None:
     flags = build_parser().parse_args()
-    place(flags)
+    infer_device_count(flags)
     settings = from_flags(flags, presets.CIFAR10)
     copies = []
     if command.reads_data(flags):

@@ -18,7 +18,7 @@ from gluon_tricks.engine import command
 from gluon_tricks.errors import InputError
 from gluon_tricks.machine import processor
 from gluon_tricks.parallel import launch
-from gluon_tricks.parallel.ranks import place
+from gluon_tricks.parallel.ranks import infer_device_count
 
 
 def build_parser() -> cli.Parser:
@@ -42,7 +42,7 @@ def translate(flags: argparse.Namespace) -> Settings:
         on_cpus = flags.no_cuda or "num_gpus" in given  # which is 0
         kind = "num_cpu_ranks" if on_cpus else "num_gpus"
         given[kind] = launch.launched_size() or int(not on_cpus)
-    place(flags)
+    infer_device_count(flags)
     devices = max(1, given.get("num_gpus", 0), given.get("num_cpu_ranks", 0))
     here = processor.local_ranks() if launch.launched() else devices
     given["num_data_workers"] = flags.data_nthreads * here

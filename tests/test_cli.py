@@ -8,7 +8,7 @@ import pytest
 from processes import ROOT, python
 
 from gluon_tricks import cli
-from gluon_tricks.errors import InputError, RunFault, SaidElsewhere
+from gluon_tricks.errors import InputError, ReportedByAnotherRank, RunFault
 
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
 
@@ -39,7 +39,7 @@ def raising(error):
     (OSError(28, "No space left on device", "a.params"), 1,
      "error: [Errno 28] No space left on device: 'a.params'\n"),
     (RunFault("the loss is nan"), 1, "error: the loss is nan\n"),
-    (SaidElsewhere(143), 143, ""), (SaidElsewhere(1), 1, "")])
+    (ReportedByAnotherRank(143), 143, ""), (ReportedByAnotherRank(1), 1, "")])
 def test_exit_codes(end, error, code, line):
     assert end(raising(error)) == (code, line)
 
@@ -160,7 +160,7 @@ def test_a_rank_takes_its_cores_before_all_else():
 @pytest.mark.parametrize(("rank", "ending", "code", "shut_down"), [
     (1, "OSError('full')", 1, False), (1, "InputError('no x')", 2, False),
     (1, "ZeroDivisionError", 1, False), (0, "ZeroDivisionError", 1, False),
-    (1, "SaidElsewhere(2)", 2, False), (1, "Stopped(signal.SIGTERM, 'saved')", 143, False),
+    (1, "ReportedByAnotherRank(2)", 2, False), (1, "Stopped(signal.SIGTERM, 'saved')", 143, False),
     (1, "SystemExit(0)", 0, True), (0, "OSError('full')", 1, False)])
 def test_a_rank_that_fails_is_gone_before_its_peers_are_told(rank, ending, code, shut_down):
     """What Horovod does when Python exits stands here as a line on stderr."""

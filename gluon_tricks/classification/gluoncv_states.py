@@ -22,7 +22,7 @@ from mxnet.gluon.block import HybridBlock
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.gluoncv_names import old_names
 from gluon_tricks.models.params_file import read_array
-from gluon_tricks.optim.update import Update
+from gluon_tricks.optim.update import ParameterUpdater
 
 _INERT = ("mxnet", "gluoncv", "numpy", "collections", "horovod")  # packages
 
@@ -114,7 +114,7 @@ def _flat(state: Any) -> Iterator[np.ndarray]:
         raise pickle.UnpicklingError(f"a state is {type(state).__name__}")
 
 
-def load(path: Path, update: Update, network: HybridBlock, optimizer: str) -> None:
+def load(path: Path, update: ParameterUpdater, network: HybridBlock, optimizer: str) -> None:
     """Give a run's optimiser, called `optimizer`, the arrays of a file.
 
     A file of FP16 weights fits an FP32 run, whose weights are then those that the file keeps in

@@ -12,10 +12,15 @@ from gluon_tricks.config.presets import ZOO
 from gluon_tricks.data.classes import check_same_classes
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.gluoncv_names import with_structural_names
-from gluon_tricks.models.parameters import arrays_of, check_fit, classifier_names, set_arrays
+from gluon_tricks.models.parameters import (
+    check_fit,
+    classifier_parameter_names,
+    named_arrays,
+    set_arrays,
+)
 from gluon_tricks.models.params_file import read_parameters
 from gluon_tricks.optim.precision import all_finite
-from gluon_tricks.optim.update import Update
+from gluon_tricks.optim.update import ParameterUpdater
 from gluon_tricks.runs.progress import Progress
 
 
@@ -34,8 +39,8 @@ def load_initial(network: HybridBlock, settings: Settings, classes: list[str] | 
         raise InputError(f"{found.path} is of {found.model}, not of {settings.model}: give other "
                          "parameters, or the same --model")
     arrays = with_structural_names(network, read_parameters(found.path))
-    kept = classifier_names(network) if settings.new_classifier else []
-    arrays.update({name: own for name, own in arrays_of(network).items() if name in kept})
+    kept = classifier_parameter_names(network) if settings.new_classifier else []
+    arrays.update({name: own for name, own in named_arrays(network).items() if name in kept})
     check_fit(network, arrays, found.path, start=True)
     if not all_finite(list(arrays.values())):
         raise InputError(f"{found.path} holds numbers that are not finite, it is of a run that "
@@ -74,10 +79,11 @@ def check_teacher(settings: Settings, classes: list[str] | None) -> None:
         raise InputError(f"the teacher: {said}")
 
 
-def resume_gluoncv_run(network: HybridBlock, update: Update, settings: Settings) -> Progress:
+def resume_gluoncv_run(network: HybridBlock, updater: ParameterUpdater,
+                       settings: Settings) -> Progress:
     """Where a run goes on whose parameters are --resume-params; its optimiser is given what
     --resume-states holds. Raises InputError where that does not fit."""
     if settings.resume_states:
-        gluoncv_states.load(Path(settings.resume_states).expanduser(), update, network,
+        gluoncv_states.load(Path(settings.resume_states).expanduser(), updater, network,
                             settings.optimizer)
     return Progress(epoch=settings.resume_epoch, best_epoch=settings.resume_epoch - 1)

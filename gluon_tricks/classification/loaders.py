@@ -18,7 +18,7 @@ from gluon_tricks.data.order import EvalOrder, TrainOrder, shuffle_labels
 from gluon_tricks.data.sets import ImageSet, open_set
 from gluon_tricks.data.transforms import EvalTransform, TenCropTransform, TrainTransform
 from gluon_tricks.errors import InputError
-from gluon_tricks.machine.processor import local_ranks, share
+from gluon_tricks.machine.processor import cores_for_this_rank, local_ranks
 from gluon_tricks.parallel.ranks import Ranks
 
 Loader = RecordLoader | ImageRecordLoader
@@ -96,7 +96,9 @@ def _workers(settings: Settings) -> int:
     """Threads of this process: its share of what a machine's ranks have together, but 4 at least
     where 4 are asked for."""
     wanted = settings.num_data_workers
-    return max(-(-wanted // local_ranks()), min(wanted, 4)) if wanted else share(cores())
+    if not wanted:
+        return cores_for_this_rank(cores())
+    return max(-(-wanted // local_ranks()), min(wanted, 4))
 
 
 def loading(settings: Settings, *, training: bool) -> dict[str, Any]:

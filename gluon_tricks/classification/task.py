@@ -38,8 +38,8 @@ from gluon_tricks.loss import smooth_labels
 from gluon_tricks.mixing.mixup import draw_gluoncv_pairs, draw_pairs, mixup
 from gluon_tricks.models.freezing import names_before
 from gluon_tricks.models.graph import is_random
-from gluon_tricks.models.parameters import arrays_of
-from gluon_tricks.optim.update import Update
+from gluon_tricks.models.parameters import named_arrays
+from gluon_tricks.optim.update import ParameterUpdater
 from gluon_tricks.parallel.ranks import Ranks
 from gluon_tricks.runs.curves import Panel
 from gluon_tricks.runs.progress import Progress
@@ -96,12 +96,12 @@ class Classification:
         return network
 
     def constants(self) -> Mapping[str, mx.nd.NDArray]:
-        return arrays_of(self._teacher) if self._teacher else {}
+        return named_arrays(self._teacher) if self._teacher else {}
 
     def load_initial(self, network: HybridBlock) -> list[str]:
         return load_initial(network, self.settings, self._classes)
 
-    def adopt(self, network: HybridBlock, updater: Update) -> Progress | None:
+    def adopt(self, network: HybridBlock, updater: ParameterUpdater) -> Progress | None:
         if not self.settings.resume_params:
             return None
         return resume_gluoncv_run(network, updater, self.settings)

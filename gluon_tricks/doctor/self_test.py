@@ -131,7 +131,7 @@ def _train(run: "Run", train: Callable[[], object]) -> str:
     """One update, by the engine, on the device: its batch's loss before and after, the arrays."""
     import mxnet as mx
 
-    from gluon_tricks.models.parameters import arrays_of
+    from gluon_tricks.models.parameters import named_arrays
 
     inputs = run.task.inputs(run.task.example(), epoch=0, rank=0)
 
@@ -139,7 +139,7 @@ def _train(run: "Run", train: Callable[[], object]) -> str:
         with mx.autograd.train_mode():  # by the batch's own statistics, as the update sees it
             loss = float(run.task.losses(run.network, inputs)[0].mean().asscalar())
         mx.nd.waitall()
-        return loss, {name: array.asnumpy() for name, array in arrays_of(run.network).items()}
+        return loss, {name: array.asnumpy() for name, array in named_arrays(run.network).items()}
 
     before = state()
     train()
@@ -169,14 +169,14 @@ def judge_update(before: tuple[float, dict[str, "np.ndarray"]],
 
 def _checkpoint(saver: "Saver", run: "Run") -> str:
     """Save the run, and read what was saved back."""
-    from gluon_tricks.models.parameters import arrays_of
+    from gluon_tricks.models.parameters import named_arrays
     from gluon_tricks.runs import checkpoint
 
     saver.save()
     found, refused = checkpoint.newest(run.log.folder)
     if found is None:
         raise SelfTestError(refused[0] if refused else "nothing was saved")
-    saved = {"model": arrays_of(run.network), "optimizer": run.update.arrays()}
+    saved = {"model": named_arrays(run.network), "optimizer": run.updater.arrays()}
     for part, arrays in saved.items():
         read = found.arrays.get(part, {})
         if read.keys() != arrays.keys() or any(

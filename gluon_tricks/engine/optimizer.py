@@ -6,7 +6,7 @@ from mxnet.gluon.block import HybridBlock
 from gluon_tricks.config.settings import RunSettings
 from gluon_tricks.optim import adabound, lars  # noqa: F401, they register themselves
 from gluon_tricks.optim.regularize import no_bias_decay
-from gluon_tricks.optim.update import Update
+from gluon_tricks.optim.update import ParameterUpdater
 
 
 def create_optimizer(settings: RunSettings) -> mx.optimizer.Optimizer:
@@ -20,7 +20,7 @@ def create_optimizer(settings: RunSettings) -> mx.optimizer.Optimizer:
         **{option: value for option, value in options.items() if value is not None})
 
 
-def create_updater(net: HybridBlock, settings: RunSettings) -> Update:
+def create_updater(net: HybridBlock, settings: RunSettings) -> ParameterUpdater:
     """What updates the network's parameters, but for frozen ones; weight decay on weights alone
     where asked."""
     parameters = net.collect_params()
@@ -31,4 +31,4 @@ def create_updater(net: HybridBlock, settings: RunSettings) -> Update:
             if parameter.grad_req != "null":
                 parameter.grad_req = "add"
         parameters.zero_grad()
-    return Update(net._collect_params_with_prefix(), create_optimizer(settings))
+    return ParameterUpdater(net._collect_params_with_prefix(), create_optimizer(settings))

@@ -12,11 +12,11 @@ from gluon_tricks.config.settings import RunSettings
 from gluon_tricks.engine.stopping import StopRequest
 from gluon_tricks.engine.task import Loader, Task
 from gluon_tricks.models.freezing import frozen_names
-from gluon_tricks.models.parameters import arrays_of, is_statistic, set_arrays
+from gluon_tricks.models.parameters import is_statistic, named_arrays, set_arrays
 from gluon_tricks.optim.ema import WeightAverage
 from gluon_tricks.optim.gluoncv_schedule import gluoncv_lr_at
 from gluon_tricks.optim.schedule import lr_at
-from gluon_tricks.optim.update import Update
+from gluon_tricks.optim.update import ParameterUpdater
 from gluon_tricks.parallel.ranks import Ranks
 from gluon_tricks.runs.progress import Progress
 from gluon_tricks.runs.runlog import RunLog
@@ -30,7 +30,7 @@ class Run:
     task: Task
     device: mx.Context
     network: HybridBlock
-    update: Update
+    updater: ParameterUpdater
     average: WeightAverage | None
     train_data: Loader
     val_data: Loader
@@ -48,7 +48,7 @@ class Run:
         """
         frozen = frozen_names(self.network)
         mx.nd.waitall()  # a backward pass writes statistics, of which MXNet's engine is not told
-        for part, arrays in (("network", arrays_of(self.network)),
+        for part, arrays in (("network", named_arrays(self.network)),
                              ("average", self.average.arrays if self.average else {})):
             self.ranks.average({f"{part}:{name}": array for name, array in arrays.items()
                                 if is_statistic(name) and name not in frozen})
@@ -61,7 +61,7 @@ class Run:
             yield
             return
         mx.nd.waitall()  # a backward pass writes statistics, of which MXNet's engine is not told
-        own = {name: array.copy() for name, array in arrays_of(self.network).items()}
+        own = {name: array.copy() for name, array in named_arrays(self.network).items()}
         try:
             set_arrays(self.network, self.average.arrays)
             yield

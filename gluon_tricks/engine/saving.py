@@ -11,10 +11,10 @@ import mxnet as mx
 from gluon_tricks.engine.run import Run
 from gluon_tricks.engine.tally import Tally
 from gluon_tricks.errors import RunFault, Stopped
-from gluon_tricks.models.parameters import arrays_of
+from gluon_tricks.models.parameters import named_arrays
 from gluon_tricks.models.params_file import save_arrays
 from gluon_tricks.optim.precision import all_finite
-from gluon_tricks.parallel.ranks import left_alone
+from gluon_tricks.parallel.ranks import peer_failure_message
 from gluon_tricks.runs import checkpoint
 from gluon_tricks.runs.checkpoint import versions
 from gluon_tricks.runs.progress import is_due
@@ -48,7 +48,7 @@ class Saver:
         self.check_finite()
         self._write_held()
         written = run.log.attempt("checkpoints", self._write_checkpoint)
-        self._failed, last = run.ranks.from_first([not written, self.last and str(self.last)])
+        self._failed, last = run.ranks.broadcast_object([not written, self.last and str(self.last)])
         self.last = last and Path(last)
         if run.stop.signal is not None:
             self._stop()
@@ -56,7 +56,7 @@ class Saver:
     def _write_checkpoint(self) -> None:
         run = self._run
         self.last = checkpoint.save(run.log.folder, checkpoint.Checkpoint(
-            arrays={"model": arrays_of(run.network), "optimizer": run.update.arrays(),
+            arrays={"model": named_arrays(run.network), "optimizer": run.updater.arrays(),
                     "average": run.average.arrays if run.average else {}},
             state={"task": run.task.name, "progress": run.progress.to_json(),
                    "settings": asdict(run.settings), "logs": run.log.lengths(),
@@ -67,12 +67,12 @@ class Saver:
         run = self._run
         where = f"at update {run.updates_done}, epoch {run.progress.epoch + 1}"
         if self._failed:
-            raise run.ranks.once(RunFault(
+            raise run.ranks.agreed_error(RunFault(
                 f"stopped by {run.stop.signal.name} {where}, and the run could not be saved; the "
                 f"last checkpoint is {self.last or 'none'}"))
-        raise run.ranks.once(Stopped(
+        raise run.ranks.agreed_error(Stopped(
             run.stop.signal, f"stopped by {run.stop.signal.name} {where}, saved as {self.last}; go "
-            f"on with: {how_to_go_on(run.log.folder, run.ranks.size, run.ranks.hosts)}"))
+            f"on with: {resume_command(run.log.folder, run.ranks.size, run.ranks.hosts)}"))
 
     def end(self) -> None:
         """A last try. Raises RunFault if something of the run is in memory only."""
@@ -83,9 +83,9 @@ class Saver:
             missing.append("its last checkpoint")
         if not run.log.attempt("log.jsonl", run.log.lengths):
             missing.append("lines of its logs")
-        missing = run.ranks.from_first(missing)
+        missing = run.ranks.broadcast_object(missing)
         if missing:
-            raise run.ranks.once(RunFault(
+            raise run.ranks.agreed_error(RunFault(
                 f"{run.log.folder}: the run ended, but {', '.join(missing)} could not be written: "
                 f"free some space and go on from {self.last or 'the start'}"))
 
@@ -103,7 +103,7 @@ class Saver:
 
     def keep_parameters(self, path: Path) -> None:
         """Write the network's parameters to a file, or hold them until that works."""
-        self._held[path] = arrays_of(self._run.network)
+        self._held[path] = named_arrays(self._run.network)
         self._write_held()
         for held, arrays in self._held.items():
             if held == path:  # the next updates will change the network's own
@@ -120,8 +120,9 @@ class Saver:
         ranks = self._run.ranks
         sums = tally.sums().over(ranks)
         if not math.isfinite(sums.loss):
-            seen = [update for update in ranks.gather(tally.first_bad()) if update is not None]
-            raise self.diverged(f"the loss is {sums.loss}", min(seen, default=None))
+            seen = ranks.allgather_object(tally.first_bad())
+            first = min((update for update in seen if update is not None), default=None)
+            raise self.diverged(f"the loss is {sums.loss}", first)
         return sums
 
     def check_finite(self, loss: float = 0.0) -> None:
@@ -129,27 +130,27 @@ class Saver:
         run = self._run
         if not math.isfinite(loss):
             raise self.diverged(f"the validation loss is {loss}")
-        if not run.ranks.all(all_finite(list(arrays_of(run.network).values()))):
+        if not run.ranks.all(all_finite(list(named_arrays(run.network).values()))):
             raise self.diverged("a parameter is not finite")
 
     def diverged(self, what: str, update: int | None = None) -> BaseException:
         """What all ranks raise if a run has no hope; `update`: where it was seen, or the last."""
         run = self._run
         update = run.updates_done - 1 if update is None else update
-        return run.ranks.once(RunFault(
+        return run.ranks.agreed_error(RunFault(
             f"{what} at update {update}, lr {run.lr(update):g}: lower --lr or lengthen "
             f"--warmup-epochs; {self._last_good()}"))
 
     def peer_failed(self, error: Exception) -> RunFault:
         """What to raise if an error says that another rank has left."""
-        return RunFault(f"{left_alone(error)}; {self._last_good()}")
+        return RunFault(f"{peer_failure_message(error)}; {self._last_good()}")
 
     def _last_good(self) -> str:
         return f"the last good checkpoint is {self.last}" if self.last else \
             "there is no checkpoint yet"
 
 
-def how_to_go_on(folder: Path, ranks: int = 1, hosts: int = 1) -> str:
+def resume_command(folder: Path, ranks: int = 1, hosts: int = 1) -> str:
     """The command that started this run, with what makes it go on in place of what it began with.
 
     Where it does not name its number of ranks, or they are on several hosts, horovodrun was given

@@ -17,9 +17,9 @@ from gluon_tricks.engine.task import Loader, Task
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.freezing import frozen_names
 from gluon_tricks.models.graph import statistics_gradients
-from gluon_tricks.models.parameters import arrays_of, check_fit, set_arrays
+from gluon_tricks.models.parameters import check_fit, named_arrays, set_arrays
 from gluon_tricks.optim.ema import WeightAverage
-from gluon_tricks.optim.update import Update
+from gluon_tricks.optim.update import ParameterUpdater
 from gluon_tricks.parallel.device import find_device
 from gluon_tricks.parallel.ranks import Ranks
 from gluon_tricks.runs import resume
@@ -53,10 +53,10 @@ def start(settings: RunSettings, task: Task, stack: ExitStack, ranks: Ranks) -> 
     do, before anything is written, and if ranks disagree on them.
     """
     ranks.check_same(agreed(settings))
-    with ranks.together():
+    with ranks.all_or_none():
         batch_size = resume.batch_size(settings) if ranks.first else None
-    settings = dataclasses.replace(settings, batch_size=ranks.from_first(batch_size))
-    with ranks.together():
+    settings = dataclasses.replace(settings, batch_size=ranks.broadcast_object(batch_size))
+    with ranks.all_or_none():
         check_tensorboard(settings)
         device = find_device(settings.num_gpus, settings.dtype, ranks.local_rank)
         train_set = stack.enter_context(task.open(settings, "train"))
@@ -72,9 +72,9 @@ def start(settings: RunSettings, task: Task, stack: ExitStack, ranks: Ranks) -> 
             if ranks.first and not resume.has_checkpoint(settings) else []
     ranks.check_same(agreed(settings, training_set=train_set.fingerprint(),
                             validation_set=val_set.fingerprint()))
-    for loader, somewhere in zip((val_data, train_data), ranks.sum(found), strict=True):
+    for loader, somewhere in zip((val_data, train_data), ranks.allreduce(found), strict=True):
         if not somewhere:
-            raise ranks.once(loader.no_decodable_record())
+            raise ranks.agreed_error(loader.no_decodable_record())
     begin = find_resume_point(settings, ranks, stack)
     begin.notes.extend(notes)
     run, changed = build_run(settings, task, device, network, (train_data, val_data), begin,
@@ -90,11 +90,11 @@ def find_resume_point(settings: RunSettings, ranks: Ranks, stack: ExitStack) -> 
     """Where the run begins. The first rank finds it and locks its folder; the others need neither
     the folder nor the checkpoint."""
     begin = None
-    with ranks.together():
+    with ranks.all_or_none():
         if ranks.first:
             begin = resume.find(settings)
             stack.callback(lock(begin.folder).release)
-    folder = ranks.from_first(begin and str(begin.folder))
+    folder = ranks.broadcast_object(begin and str(begin.folder))
     return begin or resume.ResumePoint(Path(folder), None, [])
 
 
@@ -109,16 +109,16 @@ def build_run(settings: RunSettings, task: Task, device: mx.Context, network: Hy
     """
     updater = create_updater(network, settings)
     progress, changed, lengths, average = Progress(), [], None, None
-    with ranks.together():
+    with ranks.all_or_none():
         if ranks.first and not begin.checkpoint and not made_up:
             progress = task.adopt(network, updater) or progress
         if settings.ema is not None:
-            average = WeightAverage(arrays_of(network), settings.ema,
+            average = WeightAverage(named_arrays(network), settings.ema,
                                     statistics_gradients(network), frozen_names(network))
         if begin.checkpoint:
             progress, changed, lengths = _restore(begin, settings, task, network, updater, average)
-    progress = Progress.from_json(ranks.from_first(progress.to_json()))
-    for arrays in (arrays_of(network), average.arrays if average else {}, updater.arrays(),
+    progress = Progress.from_json(ranks.broadcast_object(progress.to_json()))
+    for arrays in (named_arrays(network), average.arrays if average else {}, updater.arrays(),
                    task.constants()):
         ranks.broadcast(arrays)
     update_number = (progress.epoch * settings.steps_per_epoch
@@ -130,7 +130,7 @@ def build_run(settings: RunSettings, task: Task, device: mx.Context, network: Hy
 
 
 def _restore(begin: resume.ResumePoint, settings: RunSettings, task: Task, network: HybridBlock,
-             updater: Update, average: WeightAverage | None,
+             updater: ParameterUpdater, average: WeightAverage | None,
              ) -> tuple[Progress, list[str], dict[str, int] | None]:
     """Fill the parts of a run from a checkpoint; its progress, which settings have changed, and
     how much of its logs counts, None for those of another folder."""
@@ -149,7 +149,7 @@ def _restore(begin: resume.ResumePoint, settings: RunSettings, task: Task, netwo
     return progress, changed, found.state["logs"] if own else None
 
 
-def load_checkpoint_into(found: Checkpoint, network: HybridBlock, updater: Update,
+def load_checkpoint_into(found: Checkpoint, network: HybridBlock, updater: ParameterUpdater,
                          average: WeightAverage | None) -> None:
     """Copy a checkpoint's arrays into the parts of a run. Raises InputError if one does not fit.
     """

@@ -8,7 +8,7 @@ from gluon_tricks.engine.run import Run
 from gluon_tricks.engine.saving import Saver
 from gluon_tricks.engine.tally import Tally
 from gluon_tricks.engine.task import Batch
-from gluon_tricks.models.parameters import arrays_of, is_statistic
+from gluon_tricks.models.parameters import is_statistic, named_arrays
 from gluon_tricks.optim.precision import all_finite
 from gluon_tricks.optim.regularize import add_l1, clip_norm
 
@@ -62,10 +62,10 @@ class Step:
         run = self._run
         samples = self._samples * run.ranks.size
         if run.settings.on_bad_record == "skip":  # each rank may have another number
-            samples = int(run.ranks.sum([self._samples])[0])
+            samples = int(run.ranks.allreduce([self._samples])[0])
         if samples:
             if not self._samples:  # this rank has nothing to add, the others do
-                zero(run.update.gradients)
+                zero(run.updater.gradients)
             made = make_update(run, run.updates_done - 1, samples)
             if self._skipping:
                 self._skipping.judge(made)
@@ -79,7 +79,7 @@ class Skipping:
 
     def __init__(self, run: Run, tally: Tally, saver: Saver):
         self._run, self._tally, self._saver = run, tally, saver
-        self._statistics = {name: array for name, array in arrays_of(run.network).items()
+        self._statistics = {name: array for name, array in named_arrays(run.network).items()
                             if is_statistic(name)}
         self._before: dict[str, mx.nd.NDArray] = {}
         self._in_a_row = 0
@@ -105,22 +105,22 @@ class Skipping:
             self._statistics[name][:] = array
 
 
-def make_update(run: Run, update: int, samples: int) -> bool:
+def make_update(run: Run, number: int, samples: int) -> bool:
     """Update the parameters by the gradients that `samples` samples, of all ranks, have summed up.
 
     Whether it was made: with a dynamic loss scale or --nan skip, not where a gradient is not
     finite, which is waited for. All ranks judge the same sums, and so alike.
     """
     settings, progress = run.settings, run.progress
-    gradients = run.update.gradients
+    gradients = run.updater.gradients
     # On CPUs one group at least, so that a run repeats bit by bit: what Horovod fuses by chance
     # decides the order in which three ranks or more add.
-    divided = run.ranks.add_gradients(
+    divided = run.ranks.allreduce_gradients(
         gradients, groups=settings.num_groups or int(settings.num_gpus == 0),
         predivide=settings.grad_predivide, compress=settings.grad_compression == "fp16")
     rescale = divided / (samples * loss_scale(run))
     if settings.l1:  # part of the loss, so that it is scaled, judged and clipped with it
-        add_l1(run.update.parameters, settings.l1 / rescale)
+        add_l1(run.updater.parameters, settings.l1 / rescale)
     finite = True
     if settings.loss_scale == "dynamic" or settings.nan == "skip":
         finite = all_finite(gradients)
@@ -129,9 +129,9 @@ def make_update(run: Run, update: int, samples: int) -> bool:
     if finite:
         if settings.clip_grad_norm:
             clip_norm(gradients, settings.clip_grad_norm, rescale)
-        run.update.apply(update, run.lr(update), rescale)
+        run.updater.apply(number, run.lr(number), rescale)
         if run.average:
-            run.average.update(update)
+            run.average.update(number)
     elif settings.loss_scale != "dynamic":
         progress.bad_updates += 1
     if settings.accumulate > 1:

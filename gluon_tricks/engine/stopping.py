@@ -46,7 +46,7 @@ class StopRequest:
         calls later, so that nobody waits for it."""
         if self._ranks.size == 1 or self._agreed is not None:
             return
-        self._asked.append(self._ranks.sum_later([
+        self._asked.append(self._ranks.allreduce_async([
             self._noted == signal.SIGTERM, self._noted == signal.SIGINT]))
         if len(self._asked) > AHEAD:
             terminated, interrupted = self._asked.popleft()()

@@ -10,7 +10,7 @@ from mxnet.gluon.block import HybridBlock
 
 from gluon_tricks.config.settings import RunSettings
 from gluon_tricks.errors import InputError
-from gluon_tricks.optim.update import Update
+from gluon_tricks.optim.update import ParameterUpdater
 from gluon_tricks.parallel.ranks import Ranks
 from gluon_tricks.runs.progress import Progress
 from gluon_tricks.runs.runlog import Reporter
@@ -100,7 +100,7 @@ class Task(Reporter, Protocol):
     def load_initial(self, network: HybridBlock) -> list[str]:
         """Load the parameters that the settings name; lines for the log."""
 
-    def adopt(self, network: HybridBlock, updater: Update) -> Progress | None:
+    def adopt(self, network: HybridBlock, updater: ParameterUpdater) -> Progress | None:
         """Where to continue a run of another program, which filled the network and the updater."""
 
     def files(self) -> Mapping[str, Callable[[Path], None]]:

@@ -11,7 +11,7 @@ import mxnet as mx
 from tqdm import tqdm
 
 from gluon_tricks.config.settings import RunSettings
-from gluon_tricks.engine.early_stopping import stalled
+from gluon_tricks.engine.early_stopping import patience_exhausted
 from gluon_tricks.engine.inflight import InFlight
 from gluon_tricks.engine.run import Run
 from gluon_tricks.engine.saving import Saver
@@ -22,7 +22,7 @@ from gluon_tricks.engine.summary import log_end, report_skipped
 from gluon_tricks.engine.tally import Tally
 from gluon_tricks.engine.task import Batch, Task
 from gluon_tricks.engine.validation import evaluate
-from gluon_tricks.parallel.ranks import another_left, join
+from gluon_tricks.parallel.ranks import is_peer_failure, join
 from gluon_tricks.runs.progress import is_due
 from gluon_tricks.runs.scores import Scores, Sums, mean_scores
 
@@ -59,7 +59,7 @@ def train_epochs(run: Run) -> Result:
     try:
         return _train_epochs(run, saver)
     except mx.MXNetError as error:
-        if run.ranks.size > 1 and another_left(error):
+        if run.ranks.size > 1 and is_peer_failure(error):
             raise saver.peer_failed(error) from error
         raise
 
@@ -109,8 +109,9 @@ def train_epoch(run: Run, saver: Saver) -> None:
     progress.seconds = time.monotonic() - started
     run.train_data.skipped.update(run.ranks.union(run.train_data.skipped))
     if not progress.trained.count:
-        raise saver.diverged("no update of the epoch had finite gradients") \
-            if progress.bad_updates else run.ranks.once(run.train_data.no_decodable_record())
+        if progress.bad_updates:
+            raise saver.diverged("no update of the epoch had finite gradients")
+        raise run.ranks.agreed_error(run.train_data.no_decodable_record())
 
 
 def log_step(run: Run, saver: Saver, sums: Sums, bar: tqdm) -> None:
@@ -146,7 +147,7 @@ def should_stop_early(run: Run) -> bool:
     """Whether early stopping ends the run: after an epoch that was validated only."""
     progress, patience = run.progress, run.settings.early_stop_patience
     done = progress.epoch - 1
-    return progress.best is not None and should_validate(run, done) and stalled(
+    return progress.best is not None and should_validate(run, done) and patience_exhausted(
         done, progress.best_epoch, patience)
 
 

@@ -25,12 +25,13 @@ def evaluate(evaluator: Evaluator, network: HybridBlock, loader: Loader, *, rank
     loader.skipped.update(ranks.union(loader.skipped))
     expected = loader.order.records - len(loader.skipped)
     if not expected:
-        raise ranks.once(loader.no_decodable_record())
+        raise ranks.agreed_error(loader.no_decodable_record())
     restore_layout(network)
     scores = evaluator.scores(ranks)
     if scores.count != expected:
-        raise ranks.once(RunFault(f"evaluation counted {scores.count} samples of {expected} "
-                                  "records: please report this with the command you ran"))
+        raise ranks.agreed_error(RunFault(
+            f"evaluation counted {scores.count} samples of {expected} records: please report this "
+            "with the command you ran"))
     return scores
 
 

@@ -25,7 +25,7 @@ from gluon_tricks.data.sets import ImageSet
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.inference import reports, trained
 from gluon_tricks.inference.trained import Trained
-from gluon_tricks.models.parameters import arrays_of
+from gluon_tricks.models.parameters import named_arrays
 from gluon_tricks.parallel.device import find_device
 from gluon_tricks.parallel.ranks import Ranks, join
 from gluon_tricks.runs.agreement import agreed
@@ -71,7 +71,7 @@ def evaluations(plan: Plan) -> Iterator[Result]:
         ranks.check_same(agreed(flags, crops=plan.crops, input_sizes=plan.sizes,
                                 crop_ratios=plan.ratios,
                                 reports=(plan.confusion, plan.predictions)))
-        with ranks.together():
+        with ranks.all_or_none():
             device = find_device(flags.num_gpus, flags.dtype, ranks.local_rank)
             found = _find(plan)
             names = _names(plan, found, flags)
@@ -81,10 +81,10 @@ def evaluations(plan: Plan) -> Iterator[Result]:
             cases = _cases(plan, model)
             damaged = damaged_records(model.settings, records)
         ranks.check_same(agreed(model.settings, validation_set=fingerprint(records)))
-        ranks.broadcast(arrays_of(model.network))
+        ranks.broadcast(named_arrays(model.network))
         said: list[str] = []
         for case in cases:
-            with ranks.together():
+            with ranks.all_or_none():
                 loader = eval_loader(case, records, damaged, ranks, plan.crops)
             with loader:  # one at a time: each keeps the memory of some batches
                 ranks.check_same({"the data backend": loader.backend})
@@ -93,7 +93,7 @@ def evaluations(plan: Plan) -> Iterator[Result]:
             if ranks.first:
                 _say(loader, said)
             if not math.isfinite(scores.loss):
-                raise ranks.once(RunFault(f"{model.path}: the loss is {scores.loss}, these "
+                raise ranks.agreed_error(RunFault(f"{model.path}: the loss is {scores.loss}, these "
                                           "parameters are of a run that diverged"))
             result = _result(plan, case, model, records, scores, answers, ranks)
             if ranks.first:
@@ -160,15 +160,15 @@ def _result(plan: Plan, case: Settings, model: Trained, records: ImageSet, score
     """Of all ranks together."""
     found = answers.labels, answers.predicted, answers.probabilities
     bins = reports.calibration_sums(*found)
-    error = reports.calibration_error(np.reshape(ranks.sum(bins.ravel()), bins.shape))
+    error = reports.calibration_error(np.reshape(ranks.allreduce(bins.ravel()), bins.shape))
     names = model.classes if model.has_names else records.class_names() or []
     names = [*names, *map(str, range(len(names), case.num_classes))][:case.num_classes]
     matrix = predictions = None
     if plan.confusion:
         own = reports.confusion_matrix(*found[:2], case.num_classes)
-        matrix = np.array(ranks.sum(own.ravel()), np.int64).reshape(own.shape)
+        matrix = np.array(ranks.allreduce(own.ravel()), np.int64).reshape(own.shape)
     if plan.predictions:
         rows = [*zip(*(part.tolist() for part in answers), strict=True)]
         predictions = [(records.keys[index], *rest)
-                       for index, *rest in sorted(itertools.chain(*ranks.gather(rows)))]
+                       for index, *rest in sorted(itertools.chain(*ranks.allgather_object(rows)))]
     return Result(case, plan.crops, scores, error, names, matrix, predictions)

@@ -28,7 +28,7 @@ from gluon_tricks.data.folder import SUFFIXES
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.inference import onnx_file
 from gluon_tricks.inference.trained import Trained
-from gluon_tricks.models.parameters import arrays_of, load_parameters
+from gluon_tricks.models.parameters import load_parameters, named_arrays
 from gluon_tricks.models.params_file import write_arrays
 from gluon_tricks.models.pixels import FromPixels
 from gluon_tricks.prepare.demo import CLASSES, draw_picture
@@ -137,7 +137,7 @@ def _write_symbol(paths: list[Path], trained: Trained, network: HybridBlock) -> 
 
 
 def _write_params(paths: list[Path], trained: Trained, network: HybridBlock) -> Run:
-    write_arrays(paths[0], arrays_of(network))
+    write_arrays(paths[0], named_arrays(network))
     anew = build_network(trained.settings)
     load_parameters(anew, paths[0], mx.cpu())
     return _logits(anew)

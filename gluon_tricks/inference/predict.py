@@ -36,7 +36,7 @@ class Picture(NamedTuple):
     fault: str = ""  # why there is nothing to read, where that is known already
 
 
-class Guess(NamedTuple):
+class Candidate(NamedTuple):
     """A class that a picture may show."""
 
     number: int
@@ -48,7 +48,7 @@ class Prediction(NamedTuple):
     """The likeliest classes of a picture, the best first; none where it could not be read."""
 
     path: str
-    top: list[Guess]
+    top: list[Candidate]
     error: str | None = None
 
 
@@ -167,7 +167,7 @@ def _read(path: str) -> bytes:
 
 
 def _classify(trained: Trained, images: np.ndarray, device: mx.Context,
-              top: int) -> list[list[Guess]]:
+              top: int) -> list[list[Candidate]]:
     """The likeliest classes of each of (batch, 3, size, size) float32."""
     logits = trained.network(mx.nd.array(images, ctx=device)).astype("float32").asnumpy()
     if not np.isfinite(logits).all():
@@ -176,5 +176,5 @@ def _classify(trained: Trained, images: np.ndarray, device: mx.Context,
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = powers / powers.sum(axis=1, keepdims=True)
     order = np.argsort(-logits, axis=1, kind="stable")[:, :top]
-    return [[Guess(number, trained.classes[number], float(row[number])) for number in best]
+    return [[Candidate(number, trained.classes[number], float(row[number])) for number in best]
             for best, row in zip(order.tolist(), probabilities, strict=True)]

@@ -50,7 +50,7 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) ->
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-CLASS_COLUMNS = ("class", "count", "top1", "taken_for")  # what files call those of a ClassRow
+CLASS_COLUMNS = ("class", "count", "top1", "confused_with")  # what files call those of a ClassRow
 
 
 class ClassRow(NamedTuple):
@@ -59,7 +59,7 @@ class ClassRow(NamedTuple):
     name: str
     count: int
     top1: float  # from 0 to 1
-    taken_for: str  # the other class that it was most often taken for; "" where always right
+    confused_with: str  # the other class that it was most often taken for; "" where always right
 
 
 def by_class(matrix: np.ndarray, names: Sequence[str]) -> list[ClassRow]:
@@ -77,7 +77,7 @@ def by_class(matrix: np.ndarray, names: Sequence[str]) -> list[ClassRow]:
 
 def class_table(rows: Iterable[ClassRow]) -> str:
     """For people."""
-    return tabulate([(row.name, row.count, f"{row.top1:.2%}", row.taken_for) for row in rows],
+    return tabulate([(row.name, row.count, f"{row.top1:.2%}", row.confused_with) for row in rows],
                     headers=("class", "count", "top-1", "most often taken for"),
                     colalign=("left", "right", "right", "left"), disable_numparse=True)
 

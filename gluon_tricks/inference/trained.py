@@ -16,7 +16,7 @@ from gluon_tricks.config import presets
 from gluon_tricks.config.fields import named
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.graph import hybridize
-from gluon_tricks.models.parameters import classes_of, load_parameters
+from gluon_tricks.models.parameters import count_classes, load_parameters
 from gluon_tricks.models.params_file import read_parameters
 
 _OWN_SIZE = {"inceptionv3": 299, "xception": 299, "xception71": 299}  # where GluonCV's is not 224
@@ -49,7 +49,7 @@ def load(source: str | Path | weights.Weights, device: mx.Context, **given: Any)
     arrays = read_parameters(found.path)
     classes = settings.num_classes or (found.classes and len(found.classes)) or 1000
     network = build_network(dataclasses.replace(settings, num_classes=classes))
-    there = classes_of(network, arrays)
+    there = count_classes(network, arrays)
     if settings.num_classes is None and there not in (None, classes):
         classes = there
         if classes < 2:

@@ -30,7 +30,7 @@ def physical_cores(topology: Path = _TOPOLOGY) -> int:
     return len(cores(topology))
 
 
-def deal(ranks: int, topology: Path = _TOPOLOGY) -> list[list[int]] | None:
+def partition_cores(ranks: int, topology: Path = _TOPOLOGY) -> list[list[int]] | None:
     """The hardware threads of each of `ranks` processes: whole cores, as many for each, in a row.
 
     Cores that are left over stay unused, since the slowest rank is the speed of all. None where
@@ -50,7 +50,7 @@ def local_ranks() -> int:
                or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") or 1)
 
 
-def share(count: int) -> int:
+def cores_for_this_rank(count: int) -> int:
     """Of `count` cores that this process may run on, those for it: all but for ranks beside it.
 
     At least 1. A rank that is pinned has its own cores, and so all of what is counted on them.
@@ -65,7 +65,8 @@ def use_all_cores() -> None:
     core, and so half of the cores where there is but one. OMP_NUM_THREADS, where set, stands.
     """
     if os.environ.get("OMP_NUM_THREADS") in (None, os.environ.get(_CHOSEN)):
-        os.environ["OMP_NUM_THREADS"] = os.environ[_CHOSEN] = str(share(physical_cores()))
+        threads = str(cores_for_this_rank(physical_cores()))
+        os.environ["OMP_NUM_THREADS"] = os.environ[_CHOSEN] = threads
 
 
 def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

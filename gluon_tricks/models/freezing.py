@@ -5,7 +5,7 @@ from mxnet.gluon import nn
 from mxnet.gluon.block import Block, HybridBlock
 
 from gluon_tricks.errors import InputError
-from gluon_tricks.models.parameters import classifier_names
+from gluon_tricks.models.parameters import classifier_parameter_names
 
 
 def frozen_names(network: HybridBlock) -> frozenset[str]:
@@ -61,5 +61,5 @@ def set_head_lr_mult(network: HybridBlock, lr_mult: float | None) -> None:
     """Let the last layer's learning rate be --lr-mult-head times the others', if it is given."""
     if lr_mult is not None:
         parameters = network._collect_params_with_prefix()
-        for name in classifier_names(network):
+        for name in classifier_parameter_names(network):
             parameters[name].lr_mult = lr_mult

@@ -13,7 +13,7 @@ from gluon_tricks.models.gluoncv_names import with_structural_names
 from gluon_tricks.models.params_file import read_parameters
 
 
-def arrays_of(network: HybridBlock) -> dict[str, mx.nd.NDArray]:
+def named_arrays(network: HybridBlock) -> dict[str, mx.nd.NDArray]:
     """The network's own arrays by structural name, statistics included."""
     return {name: parameter.data()
             for name, parameter in network._collect_params_with_prefix().items()}
@@ -24,7 +24,7 @@ def is_statistic(name: str) -> bool:
     return name.endswith(("running_mean", "running_var"))
 
 
-def classifier_names(network: HybridBlock) -> list[str]:
+def classifier_parameter_names(network: HybridBlock) -> list[str]:
     """The structural names of the last layer's parameters, also where another name shares them."""
     own = network._collect_params_with_prefix()
     layer = next(reversed(own)).rpartition(".")[0]
@@ -32,10 +32,10 @@ def classifier_names(network: HybridBlock) -> list[str]:
     return [name for name, parameter in own.items() if id(parameter) in last]
 
 
-def classes_of(network: HybridBlock, arrays: Mapping[str, mx.nd.NDArray]) -> int | None:
+def count_classes(network: HybridBlock, arrays: Mapping[str, mx.nd.NDArray]) -> int | None:
     """How many classes the parameters are for: the size of the classifier's last array; None where
     they are another network's."""
-    last = classifier_names(network)[-1]
+    last = classifier_parameter_names(network)[-1]
     arrays = with_structural_names(network, arrays)
     return arrays[last].shape[0] if last in arrays else None
 
@@ -58,7 +58,7 @@ def check_fit(network: HybridBlock, arrays: Mapping[str, mx.nd.NDArray], path: P
     shown = "; ".join(f"{name} has shape {arrays[name].shape}, the network's is {own[name].shape}"
                       for name in wrong[:2])
     more = f"; {len(wrong) - 2} more differ" if len(wrong) > 2 else ""
-    of_classes = set(wrong) <= set(classifier_names(network))
+    of_classes = set(wrong) <= set(classifier_parameter_names(network))
     remedy = "give --new-classifier to take all but these" if start and of_classes else \
         "check --model and --num-classes"
     raise InputError(f"{path}: {shown}{more}; {remedy}")
@@ -81,7 +81,7 @@ def load_parameters(network: HybridBlock, path: Path, device: mx.Context) -> Non
 
 def set_arrays(network: HybridBlock, arrays: Mapping[str, mx.nd.NDArray]) -> None:
     """Copy arrays, by structural name, into an initialised network's own; types are cast."""
-    for name, own in arrays_of(network).items():
+    for name, own in named_arrays(network).items():
         own[:] = arrays[name].astype(own.dtype, copy=False)
 
 

@@ -36,9 +36,9 @@ class WeightAverage:
         for name, average in self.arrays.items():
             average[:] = arrays[name]
 
-    def update(self, update: int) -> None:
-        """Take in the weights as update `update` (from 0) left them. Does not wait."""
-        left = 1 - decay_at(update, self._decay)
+    def update(self, number: int) -> None:
+        """Take in the weights as update `number` (from 0) left them. Does not wait."""
+        left = 1 - decay_at(number, self._decay)
         for name, average in self.arrays.items():
             if name in self._constant:
                 continue

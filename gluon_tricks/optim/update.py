@@ -16,7 +16,7 @@ from mxnet.gluon import Parameter
 State = mx.nd.NDArray | tuple | list | None
 
 
-class Update:
+class ParameterUpdater:
     """Applies an optimiser of MXNet's to the parameters that have a gradient.
 
     In place of gluon.Trainer, whose state can be saved as a pickle only and counts its updates
@@ -46,13 +46,13 @@ class Update:
     def weights(self) -> list[mx.nd.NDArray]:
         return [parameter.data() for parameter in self._parameters.values()]
 
-    def apply(self, update: int, lr: float, rescale: float) -> None:
-        """Make update number `update` (from 0) with gradients times `rescale`. Does not wait."""
+    def apply(self, number: int, lr: float, rescale: float) -> None:
+        """Make update `number` (from 0) with gradients times `rescale`. Does not wait."""
         optimizer = self._optimizer
         optimizer.set_learning_rate(lr)
         optimizer.rescale_grad = rescale
         # Adam's corrections count updates; what is skipped or resumed must not mislead them.
-        optimizer._index_update_count.update(dict.fromkeys(range(len(self._states)), update))
+        optimizer._index_update_count.update(dict.fromkeys(range(len(self._states)), number))
         weights, gradients = self.weights, self.gradients
         for part in self._parts(weights):
             if optimizer.aggregate_num:
@@ -65,11 +65,11 @@ class Update:
 
     def _parts(self, weights: list[mx.nd.NDArray]) -> Iterator[list[int]]:
         """The parameters that one kernel may update: of one type, as many as the optimiser says."""
-        at_once = self._optimizer.aggregate_num or len(weights)
+        most = self._optimizer.aggregate_num or len(weights)
         for dtype in dict.fromkeys(weight.dtype for weight in weights):
             alike = [i for i, weight in enumerate(weights) if weight.dtype == dtype]
-            for start in range(0, len(alike), at_once):
-                yield alike[start:start + at_once]
+            for start in range(0, len(alike), most):
+                yield alike[start:start + most]
 
     def arrays(self) -> dict[str, mx.nd.NDArray]:
         """The optimiser's arrays by parameter's name and number, the ones it works on."""

@@ -57,7 +57,7 @@ def launched_size() -> int | None:
     return None
 
 
-def follow() -> None:
+def adopt_launcher() -> None:
     """Take one's cores, and SIGTERM when the launcher dies. For other processes: nothing.
 
     To be called before anything starts threads, which would keep the cores they started with.
@@ -106,7 +106,7 @@ def _environments(ranks: int, pin: bool) -> Iterator[list[dict[str, str]]]:
     from horovod.runner.http.http_server import RendezvousServer
 
     slots = get_host_assignments(parse_hosts(f"localhost:{ranks}"), ranks)
-    shares = processor.deal(ranks) if pin else None
+    shares = processor.partition_cores(ranks) if pin else None
     server = RendezvousServer()
     port = server.start()
     try:
@@ -170,7 +170,7 @@ def _signals() -> Iterator[socket.socket]:
             signal.set_wakeup_fd(wakeup)
 
 
-class Tail:
+class OutputTail:
     """The last lines of an output that may have no end, of lines that may have none."""
 
     def __init__(self):
@@ -193,9 +193,9 @@ class Tail:
 class _Rank:
     number: int
     process: subprocess.Popen
-    said: Tail = field(default_factory=Tail)
+    said: OutputTail = field(default_factory=OutputTail)
     ended: float | None = None  # when; the same for all that were seen together
-    felled: bool = False  # by the launcher
+    killed_by_launcher: bool = False  # by the launcher
 
     def listen(self) -> bool:
         """Take what it said since, as much as a pipe holds; False where no more can come."""
@@ -246,7 +246,7 @@ class _Job:
                         self._forward(arrived.recv(1 << 12))
                     elif not key.data.listen():
                         selector.unregister(key.fileobj)
-                self._bury()
+                self._reap()
                 if deadline is None and self._failed():
                     deadline = time.monotonic() + grace
                 elif deadline is not None and time.monotonic() >= deadline:
@@ -254,9 +254,9 @@ class _Job:
 
     def finish(self) -> None:
         """Kill those that still live, and take the last words of all."""
-        self._bury()
+        self._reap()
         for rank in self._living():
-            rank.felled = True
+            rank.killed_by_launcher = True
             rank.end(time.monotonic())
         for rank in self._ranks[1:]:
             rank.listen()
@@ -267,7 +267,7 @@ class _Job:
         failed = self._failed()
         if not failed:
             return 0
-        status = min(failed, key=_by_guilt).process.returncode
+        status = min(failed, key=_failure_order).process.returncode
         if status > 0:
             return status
         return 128 - status if -status in self._forwarded else 1
@@ -277,7 +277,7 @@ class _Job:
         failed = self._failed()
         if not failed:
             return
-        first = min(failed, key=_by_guilt)
+        first = min(failed, key=_failure_order)
         status = first.process.returncode
         lines = first.said.lines()
         if status == self._ranks[0].process.returncode > 0 and (
@@ -294,8 +294,8 @@ class _Job:
 
     def _failed(self) -> list[_Rank]:
         """Those that ended with another status than 0, and not by the launcher's hand."""
-        return [rank for rank in self._ranks
-                if rank.ended is not None and rank.process.returncode != 0 and not rank.felled]
+        return [rank for rank in self._ranks if rank.ended is not None
+                and rank.process.returncode != 0 and not rank.killed_by_launcher]
 
     def _forward(self, numbers: bytes) -> None:
         for number in numbers:
@@ -304,7 +304,7 @@ class _Job:
                 for rank in self._living():
                     os.kill(rank.process.pid, number)
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         """See which have ended since."""
         now = time.monotonic()
         for rank in self._living():
@@ -312,7 +312,7 @@ class _Job:
                 rank.end(now)
 
 
-def _by_guilt(rank: _Rank) -> tuple:
+def _failure_order(rank: _Rank) -> tuple:
     """Sorts failed ranks: the cause before its consequences.
 
     SIGKILL (out of memory, say) comes from outside, so it is no consequence, even where a peer

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gluon_tricks.errors import InputError, RunFault, SaidElsewhere, Stopped
+from gluon_tricks.errors import InputError, ReportedByAnotherRank, RunFault, Stopped
 from gluon_tricks.machine import gpus
 from gluon_tricks.parallel.launch import launch, launched_size, require_horovod
 
@@ -45,11 +45,11 @@ class Ranks:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
         pass
 
-    def gather(self, value: Any) -> list:
+    def allgather_object(self, value: Any) -> list:
         """Each rank's value, in the order of ranks, as JSON gives it back."""
         return [json.loads(json.dumps(value))]
 
-    def sum_later(self, numbers: Sequence[float]) -> Callable[[], list[float]]:
+    def allreduce_async(self, numbers: Sequence[float]) -> Callable[[], list[float]]:
         """Start to add up numbers over ranks, as float64; what is returned waits for the sums.
 
         No more than three sums of as many numbers may be waited for beside a new one.
@@ -62,8 +62,8 @@ class Ranks:
     def average(self, arrays: Mapping[str, Any]) -> None:
         """Give every rank the mean over ranks of MXNet arrays, in place. Does not wait."""
 
-    def add_gradients(self, gradients: Sequence[Any], *, groups: int = 0, compress: bool = False,
-                      predivide: float | None = None) -> float:
+    def allreduce_gradients(self, gradients: Sequence[Any], *, groups: int = 0,
+                            compress: bool = False, predivide: float | None = None) -> float:
         """Add gradients up over ranks, in place; what they were divided by. Does not wait.
 
         Each rank's are divided by `predivide` before (None: the number of ranks, so that the sum
@@ -72,56 +72,57 @@ class Ranks:
         """
         return 1.0
 
-    def sum(self, numbers: Sequence[float]) -> list[float]:
+    def allreduce(self, numbers: Sequence[float]) -> list[float]:
         """Numbers added up over ranks, as float64."""
-        return self.sum_later(numbers)()
+        return self.allreduce_async(numbers)()
 
-    def from_first(self, value: Any) -> Any:
+    def broadcast_object(self, value: Any) -> Any:
         """The first rank's value; the others' counts for nothing."""
-        return self.gather(value if self.first else None)[0]
+        return self.allgather_object(value if self.first else None)[0]
 
     def union(self, numbers: Iterable[int]) -> set[int]:
         """The numbers of all ranks."""
-        return set().union(*self.gather(sorted(int(number) for number in numbers)))
+        return set().union(*self.allgather_object(sorted(int(number) for number in numbers)))
 
     def wait(self) -> None:
         """Until all ranks have come here."""
-        self.gather(None)
+        self.allgather_object(None)
 
     def all(self, good: bool) -> bool:
         """Whether it is so on all ranks."""
-        return all(self.gather(bool(good)))
+        return all(self.allgather_object(bool(good)))
 
-    def once(self, error: BaseException) -> BaseException:
+    def agreed_error(self, error: BaseException) -> BaseException:
         """What to raise where all ranks know of the same error: the first alone says it."""
         self._agreed = True
         if self.first:
             return error
-        return SaidElsewhere(128 + error.number if isinstance(error, Stopped) else
+        return ReportedByAnotherRank(128 + error.number if isinstance(error, Stopped) else
                              2 if isinstance(error, InputError) else 1)
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def all_or_none(self) -> Iterator[None]:
         """What all ranks do or none: where one raises InputError, it says so, and all leave."""
         error = None
         try:
             yield
         except InputError as raised:
             error = raised
-        said = {rank: text for rank, text in enumerate(self.gather(error and str(error))) if text}
+        texts = self.allgather_object(error and str(error))
+        said = {rank: text for rank, text in enumerate(texts) if text}
         if 0 in said:
-            raise self.once(error or InputError(said[0]))
+            raise self.agreed_error(error or InputError(said[0]))
         for rank, text in said.items():
-            raise self.once(InputError(f"rank {rank}: {text}")) from error
+            raise self.agreed_error(InputError(f"rank {rank}: {text}")) from error
 
     def check_same(self, values: Mapping[str, Any]) -> None:
         """Raise InputError where a rank has another value than the first one."""
-        every = self.gather(dict(values))
+        every = self.allgather_object(dict(values))
         for rank, theirs in enumerate(every):
             for name in sorted(every[0].keys() | theirs.keys()):
                 first, other = every[0].get(name), theirs.get(name)
                 if first != other:
-                    raise self.once(InputError(
+                    raise self.agreed_error(InputError(
                         f"rank {rank} has {name} {other}, rank 0 has {first}: start all ranks with "
                         "the same flags, on the same data, with the same versions"))
 
@@ -151,10 +152,10 @@ class Horovod(Ranks):
             self._hvd.shutdown()  # else in silence: the first to leave is taken for the cause
             with contextlib.suppress(mx.MXNetError):  # what was under way; else MXNet raises it
                 mx.nd.waitall()                       # when Python ends
-        if isinstance(error, mx.MXNetError) and another_left(error):
-            raise RunFault(left_alone(error)) from error
+        if isinstance(error, mx.MXNetError) and is_peer_failure(error):
+            raise RunFault(peer_failure_message(error)) from error
 
-    def gather(self, value: Any) -> list:
+    def allgather_object(self, value: Any) -> list:
         import mxnet as mx
 
         text = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -163,7 +164,7 @@ class Horovod(Ranks):
         ends = np.cumsum(lengths.asnumpy())
         return [json.loads(part.tobytes()) for part in np.split(joined, ends[:-1])]
 
-    def sum_later(self, numbers: Sequence[float]) -> Callable[[], list[float]]:
+    def allreduce_async(self, numbers: Sequence[float]) -> Callable[[], list[float]]:
         import mxnet as mx
 
         # Names come back, since Horovod caches what it knows of a name; for each length after as
@@ -186,8 +187,8 @@ class Horovod(Ranks):
             self._hvd.grouped_allreduce_(part, op=self._hvd.Sum, prescale_factor=1 / self.size,
                                          name=f"average {next(iter(arrays))} {number}")
 
-    def add_gradients(self, gradients: Sequence[Any], *, groups: int = 0, compress: bool = False,
-                      predivide: float | None = None) -> float:
+    def allreduce_gradients(self, gradients: Sequence[Any], *, groups: int = 0,
+                            compress: bool = False, predivide: float | None = None) -> float:
         divisor = predivide or float(self.size)
         travelling = [(gradient / divisor).astype("float16") for gradient in gradients] \
             if compress else list(gradients)
@@ -215,12 +216,12 @@ def _parts(arrays: Sequence[Any], groups: int) -> Iterator[list]:
             yield [array for array in part if array.dtype == dtype]
 
 
-def another_left(error: Exception) -> bool:
+def is_peer_failure(error: Exception) -> bool:
     """Whether an error of MXNet's says that a rank has left, or could not be reached."""
     return _GONE.search(str(error)) is not None
 
 
-def left_alone(error: Exception) -> str:
+def peer_failure_message(error: Exception) -> str:
     """What to say of such an error: its own words, too, where they say more than that."""
     said, words = "another rank has left, and this one cannot go on", str(error).strip()
     return said if "Horovod has been shut down" in words else \
@@ -232,7 +233,7 @@ def join(size: int) -> Ranks:
     return Horovod(size) if size > 1 else Ranks()
 
 
-def place(flags: argparse.Namespace) -> None:
+def infer_device_count(flags: argparse.Namespace) -> None:
     """Under horovodrun, which has started as many ranks as there are devices, let --num-gpus or
     --num-cpu-ranks be their number where neither was given. Raises InputError for another number.
     """

@@ -23,7 +23,7 @@ class Sums(NamedTuple):
 
     def over(self, ranks: Ranks) -> "Sums":
         """Those of all ranks together."""
-        count, loss, *parts = ranks.sum([self.count, self.loss, *self.parts.values()])
+        count, loss, *parts = ranks.allreduce([self.count, self.loss, *self.parts.values()])
         return Sums(int(count), loss, dict(zip(self.parts, parts, strict=True)))
 
 

@@ -22,7 +22,7 @@ from gluon_tricks.classification.start import train
 from gluon_tricks.engine.optimizer import create_updater
 from gluon_tricks.errors import InputError
 from gluon_tricks.models import resnet, zoo
-from gluon_tricks.optim.update import Update
+from gluon_tricks.optim.update import ParameterUpdater
 
 BATCH, LR = 8, 0.02
 
@@ -119,7 +119,7 @@ def half_states(net, path):
 
 
 def ours(net, multi_precision):
-    return Update(net._collect_params_with_prefix(), mx.optimizer.create(
+    return ParameterUpdater(net._collect_params_with_prefix(), mx.optimizer.create(
         "nag", momentum=0.9, multi_precision=multi_precision))
 
 

@@ -24,7 +24,7 @@ from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
 from gluon_tricks.classification.start import train
 from gluon_tricks.errors import InputError
-from gluon_tricks.models.parameters import classifier_names
+from gluon_tricks.models.parameters import classifier_parameter_names
 
 NAME = "cifar_resnet20_v1"
 
@@ -137,7 +137,7 @@ def test_the_classifier_is_what_the_number_of_classes_changes(name, want):
     few, many = (get_model(name, classes=classes)._collect_params_with_prefix()
                  for classes in (7, 11))
     assert [key for key in few if few[key].shape != many[key].shape] == want
-    assert classifier_names(get_model(name)) == want
+    assert classifier_parameter_names(get_model(name)) == want
 
 
 def test_a_run_starts_from_them_and_does_not_look_at_them_again(settings, tiny, arrays, tmp_path):

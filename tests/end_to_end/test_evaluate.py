@@ -70,7 +70,7 @@ def test_json_and_files(script, arguments, folder, tmp_path):
                    "input_size": 32, "crop_ratio": 0.875, "crops": 1}
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "c.csv").read_text() == (
-        "class,count,top1,taken_for\n0,1,0.0,3\n1,2,0.0,3\n2,1,0.0,3\n4,1,0.0,3\n5,1,0.0,3\n"
+        "class,count,top1,confused_with\n0,1,0.0,3\n1,2,0.0,3\n2,1,0.0,3\n4,1,0.0,3\n5,1,0.0,3\n"
         "3,3,1.0,\n")
     header, *lines = (tmp_path / "p.csv").read_text().splitlines()
     assert header == "key,label,predicted,probability"

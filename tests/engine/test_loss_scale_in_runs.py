@@ -12,7 +12,7 @@ from gluon_tricks.classification.settings import Settings
 from gluon_tricks.engine import step
 from gluon_tricks.engine.benchmark import SyntheticRun
 from gluon_tricks.engine.train import train_epoch
-from gluon_tricks.models.parameters import arrays_of
+from gluon_tricks.models.parameters import named_arrays
 from gluon_tricks.optim.precision import LossScale
 from gluon_tricks.runs.progress import Progress
 
@@ -35,7 +35,7 @@ def run_of():
 
 def state(run):
     mx.nd.waitall()
-    arrays = {**arrays_of(run.network), **run.update.arrays()}
+    arrays = {**named_arrays(run.network), **run.updater.arrays()}
     return {name: array.asnumpy() for name, array in arrays.items()}
 
 
@@ -58,7 +58,7 @@ def test_a_scale_of_a_power_of_two_changes_no_bit(run_of, loss_scale, flags):
 def test_an_overflow_skips_the_update_and_halves_the_scale(run_of, accumulate, monkeypatch):
     def overflow(run, *arguments, original=step.add_gradients):
         losses = original(run, *arguments)
-        run.update.gradients[-1][0] = np.inf  # one number of the last bias
+        run.updater.gradients[-1][0] = np.inf  # one number of the last bias
         return losses
 
     made_up = run_of("dynamic", accumulate=accumulate)

@@ -15,7 +15,7 @@ from gluon_tricks.classification.start import train
 from gluon_tricks.engine.benchmark import SyntheticRun, synthetic_batch
 from gluon_tricks.engine.step import Step
 from gluon_tricks.errors import InputError
-from gluon_tricks.models.parameters import arrays_of
+from gluon_tricks.models.parameters import named_arrays
 
 
 def test_statistics_that_are_yet_to_be_written_outlive_validation():
@@ -30,7 +30,7 @@ def test_statistics_that_are_yet_to_be_written_outlive_validation():
             with run.weights_to_keep():
                 pass
             mx.nd.waitall()
-            found.append({name: array.asnumpy() for name, array in arrays_of(run.network).items()})
+            found.append({name: array.asnumpy() for name, array in named_arrays(run.network).items()})
     assert all(np.array_equal(array, found[1][name]) for name, array in found[0].items())
 
 

@@ -179,7 +179,7 @@ def test_a_loss_that_is_lost_on_one_rank_ends_both_and_is_said_once(made):
     first, other = (saw["raised"] for saw in made("stopping").saw)
     assert first[0] == "RunFault"
     assert first[1].startswith("the loss is nan at update 3, lr 0.1: ")
-    assert other == ["SaidElsewhere", "1"]
+    assert other == ["ReportedByAnotherRank", "1"]
 
 
 def test_an_overflow_on_one_rank_halves_the_scale_of_both(made):

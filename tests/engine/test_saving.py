@@ -15,7 +15,7 @@ from gluon_tricks.classification.metrics import Tally
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
 from gluon_tricks.engine import saving
-from gluon_tricks.engine.saving import Saver, how_to_go_on
+from gluon_tricks.engine.saving import Saver, resume_command
 from gluon_tricks.errors import RunFault, Stopped
 from gluon_tricks.parallel.ranks import Ranks
 from gluon_tricks.runs import checkpoint
@@ -156,7 +156,7 @@ def test_what_is_not_finite_is_never_saved(run, bad):
     ["--resume-params", "9.params", "--resume-states=9.states", "--resume-epoch", "10"]])
 def test_how_to_go_on(monkeypatch, given):
     monkeypatch.setattr(sys, "argv", ["a b/train.py", "--model", "x", *given, "--ema"])
-    words = shlex.split(how_to_go_on(Path("runs/it's mine")))
+    words = shlex.split(resume_command(Path("runs/it's mine")))
     kept = ["--keep", "3"] if "--keep" in given else []
     assert words == [sys.executable, "a b/train.py", "--model", "x", *kept, "--ema", "--save-dir",
                      "runs/it's mine", "--resume", "auto"]

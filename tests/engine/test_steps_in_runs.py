@@ -14,7 +14,7 @@ from gluon_tricks.data import loader
 from gluon_tricks.engine import benchmark, step
 from gluon_tricks.engine import train as engine
 from gluon_tricks.errors import RunFault, Stopped
-from gluon_tricks.optim.update import Update
+from gluon_tricks.optim.update import ParameterUpdater
 from gluon_tricks.parallel.ranks import Ranks
 from gluon_tricks.runs.scores import Scores
 
@@ -103,7 +103,7 @@ def test_with_accumulation_a_bad_batch_is_named_by_its_update(settings, monkeypa
 def test_what_is_left_of_an_update_counts_by_its_samples(settings, monkeypatch):
     made = []
 
-    def apply(self, update, lr, rescale, original=Update.apply):
+    def apply(self, update, lr, rescale, original=ParameterUpdater.apply):
         made.append((update, rescale))
         original(self, update, lr, rescale)
 
@@ -174,7 +174,7 @@ def test_a_lost_parameter_that_the_loss_does_not_show_stops_the_run(settings, mo
     def make_update(run, update, samples, original=step.make_update):
         made = original(run, update, samples)
         if update == 1:
-            run.update.weights[0][:] = np.nan
+            run.updater.weights[0][:] = np.nan
         return made
 
     monkeypatch.setattr("gluon_tricks.classification.network.get_model", network)
@@ -222,7 +222,7 @@ def test_flags_say_how_gradients_are_added_up(settings, monkeypatch):
     """The parameters do not tell: groups change no number."""
     given = []
 
-    def add_gradients(self, gradients, **options):
+    def allreduce_gradients(self, gradients, **options):
         given.append((len(gradients), options))
         return 1.0
 

@@ -20,7 +20,7 @@ class Board:
         ranks = Ranks()
         ranks.rank, ranks.size, ranks.asked = number, self.size, 0
 
-        def sum_later(numbers):
+        def allreduce_async(numbers):
             key, ranks.asked = ranks.asked, ranks.asked + 1
             self.put[number, key] = list(numbers)
 
@@ -29,7 +29,7 @@ class Board:
                 return [sum(map(float, column)) for column in zip(*every, strict=True)]
             return wait
 
-        ranks.sum_later = sum_later
+        ranks.allreduce_async = allreduce_async
         return ranks
 
 

@@ -37,7 +37,7 @@ def test_two_threads_of_a_core_count_once(tmp_path, monkeypatch, siblings, allow
 def test_ranks_get_whole_cores_and_as_many_each(tmp_path, monkeypatch, siblings, allowed, ranks,
                                                 shares):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(allowed))
-    assert processor.deal(ranks, topology(tmp_path, siblings)) == shares
+    assert processor.partition_cores(ranks, topology(tmp_path, siblings)) == shares
 
 
 @pytest.mark.parametrize(("environment", "count", "share"), [
@@ -49,7 +49,7 @@ def test_ranks_share_what_the_machine_has(monkeypatch, environment, count, share
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert processor.share(count) == share
+    assert processor.cores_for_this_rank(count) == share
 
 
 def test_the_threads_that_a_launcher_took_are_shared_by_its_ranks(monkeypatch):

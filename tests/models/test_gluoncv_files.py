@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gluon_tricks.errors import InputError
-from gluon_tricks.models.parameters import classes_of, load_parameters
+from gluon_tricks.models.parameters import count_classes, load_parameters
 from gluon_tricks.models.params_file import read_parameters
 from gluon_tricks.models.zoo import get_model
 
@@ -43,7 +43,7 @@ def test_each_loads_with_the_same_outputs(theirs, way, tmp_path):
     name, net, pictures, want = theirs
     path = tmp_path / "theirs.params"
     WAYS[way](net, path)
-    assert classes_of(get_model(name, classes=3), read_parameters(path)) == CLASSES
+    assert count_classes(get_model(name, classes=3), read_parameters(path)) == CLASSES
     ours = get_model(name, classes=CLASSES)
     load_parameters(ours, path, mx.cpu())
     got = ours(pictures).asnumpy()

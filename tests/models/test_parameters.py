@@ -14,7 +14,7 @@ from mxnet.gluon import nn
 
 import gluon_tricks
 from gluon_tricks.errors import InputError
-from gluon_tricks.models.parameters import arrays_of, classes_of, load_parameters, set_arrays
+from gluon_tricks.models.parameters import count_classes, load_parameters, named_arrays, set_arrays
 from gluon_tricks.models.params_file import check_layout, read_parameters, save_arrays
 from gluon_tricks.models.zoo import get_model
 
@@ -31,7 +31,7 @@ def small(outputs=3, hidden=5, initialize=True):
 
 
 def save(net, path):
-    save_arrays(path, arrays_of(net))
+    save_arrays(path, named_arrays(net))
 
 
 def arrays(net):
@@ -117,19 +117,19 @@ import resource, signal, sys
 from pathlib import Path
 import mxnet as mx
 from mxnet.gluon import nn
-from gluon_tricks.models.parameters import arrays_of
+from gluon_tricks.models.parameters import named_arrays
 from gluon_tricks.models.params_file import save_arrays
 file = Path(sys.argv[1])
 net = nn.Dense(40, in_units=30)
 net.initialize()
-save_arrays(file, arrays_of(net))
+save_arrays(file, named_arrays(net))
 before = file.read_bytes()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit fails, as on a full disk
 for short_of in 1, 100, 4000:
     limit = len(before) - short_of
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
-        save_arrays(file, arrays_of(net))
+        save_arrays(file, named_arrays(net))
         end = "saved"
     except OSError:
         end = "refused"
@@ -223,12 +223,12 @@ def test_random_damage_is_read_or_refused(file):
 
 def test_set_arrays_casts_and_copies(file):
     net, other = small(), small()
-    half = {name: array.astype("float16") for name, array in arrays_of(other).items()}
+    half = {name: array.astype("float16") for name, array in named_arrays(other).items()}
     set_arrays(net, half)
     for name, array in arrays(net).items():
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, arrays(other)[name].astype("float16"))
-    for own in arrays_of(net).values():
+    for own in named_arrays(net).values():
         own[:] = 0
     np.testing.assert_array_equal(half["2.weight"].asnumpy(),
                                   arrays(other)["2.weight"].astype("float16"))
@@ -311,9 +311,9 @@ def test_a_file_tells_its_classes(file, name):
     stored = {key: mx.nd.zeros(parameter.shape)
               for key, parameter in net._collect_params_with_prefix().items()}
     mx.nd.save(str(file), stored)
-    assert classes_of(get_model(name, classes=4), read_parameters(file)) == 17
+    assert count_classes(get_model(name, classes=4), read_parameters(file)) == 17
 
 
 def test_a_file_of_another_network_tells_no_classes(file):
     save(small(), file)
-    assert classes_of(get_model("resnet18_v1d"), read_parameters(file)) is None
+    assert count_classes(get_model("resnet18_v1d"), read_parameters(file)) is None

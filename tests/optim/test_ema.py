@@ -7,7 +7,7 @@ from mxnet import autograd
 from mxnet.gluon import nn
 
 from gluon_tricks.models.graph import statistics_gradients
-from gluon_tricks.models.parameters import arrays_of
+from gluon_tricks.models.parameters import named_arrays
 from gluon_tricks.optim.ema import WeightAverage, decay_at
 
 
@@ -79,7 +79,7 @@ def averaged(wait):
             nn.BatchNorm(in_channels=16, momentum=0.5), nn.Dense(4, in_units=16 * 12 * 12))
     net.initialize(mx.init.Xavier())
     net.hybridize(static_alloc=True, static_shape=True)
-    average = WeightAverage(arrays_of(net), 0.9, statistics_gradients(net))
+    average = WeightAverage(named_arrays(net), 0.9, statistics_gradients(net))
     assert len(average._after) == 4
     batches = [mx.nd.array(np.random.default_rng(step).normal(step, 1 + step, (16, 3, 16, 16)))
                for step in range(6)]

@@ -11,7 +11,7 @@ from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
 from gluon_tricks.engine.optimizer import create_optimizer
 from gluon_tricks.optim.regularize import clip_norm
-from gluon_tricks.optim.update import Update
+from gluon_tricks.optim.update import ParameterUpdater
 
 NAMES = ("nag", "sgd", "adam", "adabound", "amsbound", "lars")
 WD, BASE_LR = 0.01, 0.05
@@ -112,7 +112,7 @@ def rescale_of(update):
 def test_fifty_updates_are_the_papers(parameters, name, dtype):
     made = parameters(dtype)
     assert len(made) == 65
-    update = Update(made, optimizer(name, dtype))
+    update = ParameterUpdater(made, optimizer(name, dtype))
     limit = 0.6 * math.sqrt(sum(weight.size for weight in update.weights))
     clipped = 0
     want = {key: parameter.data().asnumpy().astype(np.float64) for key, parameter in made.items()}
@@ -152,7 +152,7 @@ def test_updates_that_fp16_would_round_to_zero_add_up(parameters, name):
         tiny.multi_precision = multi_precision
         for parameter in made.values():
             parameter.set_data(mx.nd.ones(parameter.shape))
-        update = Update(made, tiny)
+        update = ParameterUpdater(made, tiny)
         for number in range(UPDATES):
             for parameter in made.values():
                 parameter.grad()[:] = 1.0
@@ -184,7 +184,7 @@ def test_nag_by_hand():
     b = -(2 + -1.1375 / 4) / 2 = -0.8578125. Then at lr 0: w = w + 0.81 b, b = 0.9 b."""
     parameter = mx.gluon.Parameter("weight", shape=(1,))
     parameter.initialize(mx.init.One())
-    update = Update({"weight": parameter}, optimizer("nag", "float32", wd=0.25))
+    update = ParameterUpdater({"weight": parameter}, optimizer("nag", "float32", wd=0.25))
     parameter.grad()[:] = 2
     update.apply(0, 0.5, 1.0)
     assert parameter.data().asscalar() == pytest.approx(-1.1375, rel=1e-6)

@@ -10,14 +10,14 @@ from mxnet.gluon import Parameter
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
 from gluon_tricks.engine.optimizer import create_optimizer
-from gluon_tricks.optim.update import Update
+from gluon_tricks.optim.update import ParameterUpdater
 
 NAMES = ("nag", "sgd", "adam", "adabound", "amsbound", "lars")
 
 
 def new_update(made, name, dtype="float32", **changes):
     settings = resolve(Settings(model="resnet18_v1", optimizer=name, lr=0.05, wd=0.01), 64, 10)
-    return Update(made, create_optimizer(replace(settings, dtype=dtype, **changes)))
+    return ParameterUpdater(made, create_optimizer(replace(settings, dtype=dtype, **changes)))
 
 
 def step(made, update, numbers):

@@ -18,7 +18,7 @@ from processes import ROOT, alive, gone, python, wait_for
 
 from gluon_tricks.machine import processor
 from gluon_tricks.parallel import launch
-from gluon_tricks.parallel.launch import Tail
+from gluon_tricks.parallel.launch import OutputTail
 
 RANK = "import json, os, signal, sys, time\nrank = int(os.environ['HOROVOD_RANK'])\n"
 SCRIPT = """
@@ -371,7 +371,7 @@ def test_horovod_is_missing_or_was_built_without_what_it_takes(tmp_path, built, 
     ([b"x" * 5000 + b"\n"], ["x" * 2000]),
     ([], [])])
 def test_the_last_lines(blocks, lines):
-    tail = Tail()
+    tail = OutputTail()
     for block in blocks:
         tail.feed(block)
     assert tail.lines() == lines

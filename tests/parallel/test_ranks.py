@@ -9,9 +9,16 @@ import mxnet as mx
 import pytest
 
 from gluon_tricks.errors import InputError, RunFault
-from gluon_tricks.parallel.ranks import Horovod, another_left, join, left_alone, place, start_ranks
+from gluon_tricks.parallel.ranks import (
+    Horovod,
+    is_peer_failure,
+    join,
+    peer_failure_message,
+    place,
+    start_ranks,
+)
 
-ELSEWHERE = ["SaidElsewhere", "2"]
+ELSEWHERE = ["ReportedByAnotherRank", "2"]
 MEND = ": start all ranks with the same flags, on the same data, with the same versions"
 
 
@@ -41,7 +48,7 @@ def test_gathered_values_come_in_the_order_of_ranks(said):
 
 
 @pytest.mark.parametrize(("name", "expected"), [
-    ("from_first", [[0, "a"], None]),
+    ("broadcast_object", [[0, "a"], None]),
     ("sums", [[3 * 2.0**40 + 3, 0.1 + 0.1 + 0.1, 0.0], [3 * 2.0**53 - 24], [float("inf")]]),
     ("union", [[1, 5, 9], []]),
     ("every", [True, False, True]),
@@ -69,10 +76,10 @@ def test_sums_that_are_waited_for_take_no_name_of_one_under_way():
     ranks, names, polls = object.__new__(Horovod), [], []
     ranks._hvd, ranks._sums = Hvd(), Counter()
     for waited in (0, 1, 2, 3, 3, 0, 1, 1, 1):
-        ranks.sum_later([1.0, 2.0])
+        ranks.allreduce_async([1.0, 2.0])
         polls.append(names[-1])
         for _ in range(waited):
-            ranks.sum([1.0])
+            ranks.allreduce([1.0])
     assert all(len(set(polls[i:i + 4])) == 4 for i in range(len(polls) - 3))
     assert len(set(names)) == 8
 
@@ -125,8 +132,8 @@ def test_ranks_that_differ_are_named_with_what_differs(said):
 
 def test_what_all_know_is_said_once(said):
     assert said("once") == [[["InputError", "no file"], ["RunFault", "no luck"]],
-                            [ELSEWHERE, ["SaidElsewhere", "1"]],
-                            [ELSEWHERE, ["SaidElsewhere", "1"]]]
+                            [ELSEWHERE, ["ReportedByAnotherRank", "1"]],
+                            [ELSEWHERE, ["ReportedByAnotherRank", "1"]]]
 
 
 @pytest.fixture
@@ -143,8 +150,8 @@ def test_a_process_alone_is_the_first_of_one(alone):
 
 def test_alone_all_is_as_it_is(alone):
     assert alone.gather({"a": (1, None)}) == [{"a": [1, None]}]
-    assert alone.from_first([1, "b"]) == [1, "b"]
-    assert alone.sum([2.0**40 + 1, 0.1]) == alone.sum_later([2.0**40 + 1, 0.1])() == [
+    assert alone.broadcast_object([1, "b"]) == [1, "b"]
+    assert alone.sum([2.0**40 + 1, 0.1]) == alone.allreduce_async([2.0**40 + 1, 0.1])() == [
         1099511627777.0, 0.1]
     assert alone.union([3, 1, 3]) == {1, 3}
     assert (alone.all(True), alone.all(False)) == (True, False)
@@ -160,11 +167,11 @@ def test_alone_errors_are_said_as_they_are(alone):
     for error in (InputError("a"), RunFault("b")):
         assert alone.once(error) is error
     alone.check_same({"--seed": 1})
-    with alone.together():
+    with alone.all_or_none():
         pass
-    with pytest.raises(InputError, match=r"^no such file$"), alone.together():
+    with pytest.raises(InputError, match=r"^no such file$"), alone.all_or_none():
         raise InputError("no such file")
-    with pytest.raises(KeyError), alone.together():
+    with pytest.raises(KeyError), alone.all_or_none():
         raise KeyError("a bug")
 
 
@@ -213,7 +220,7 @@ MPICH = {"PMI_RANK": "3", "PMI_SIZE": "8"}
 def test_started_ranks_are_counted_where_no_flag_does(started, variables, gpus, given, taken):
     started(variables, gpus)
     flags = argparse.Namespace(num_gpus=given[0], num_cpu_ranks=given[1])
-    place(flags)
+    infer_device_count(flags)
     assert (flags.num_gpus, flags.num_cpu_ranks) == taken
 
 
@@ -239,7 +246,7 @@ def test_local_ranks_need_a_gpu_each(started):
     ("Traceback\n[pair.cc:589] Read error [127.0.0.1]:24785: Connection reset by peer",
      " ([pair.cc:589] Read error [127.0.0.1]:24785: Connection reset by peer)")])
 def test_a_lost_peer_is_told_from_other_faults(said, shown):
-    assert another_left(RuntimeError(said))
-    assert not another_left(RuntimeError("Check failed: shapes differ"))
-    assert left_alone(RuntimeError(said)) == (
+    assert is_peer_failure(RuntimeError(said))
+    assert not is_peer_failure(RuntimeError("Check failed: shapes differ"))
+    assert peer_failure_message(RuntimeError(said)) == (
         "another rank has left, and this one cannot go on" + shown)

@@ -12,7 +12,7 @@ import mxnet as mx
 import numpy as np
 
 from gluon_tricks import cli
-from gluon_tricks.errors import InputError, RunFault, SaidElsewhere
+from gluon_tricks.errors import InputError, ReportedByAnotherRank, RunFault
 from gluon_tricks.parallel import launch
 from gluon_tricks.parallel.ranks import join
 
@@ -21,7 +21,7 @@ def raised(call):
     """The type and text of what a call raised; None where it came back."""
     try:
         call()
-    except (InputError, SaidElsewhere) as error:
+    except (InputError, ReportedByAnotherRank) as error:
         return [type(error).__name__, str(error)]
 
 
@@ -33,27 +33,27 @@ def described(arrays):
 def gather(ranks):
     values = [{"name": "Größe \u2028 \N{SNOWMAN}", "inner": [1, [None, 2.5, True]]}, None,
               ["x" * 300_000, 2**53 + 1]]
-    return [ranks.gather(values[ranks.rank]), ranks.gather(ranks.rank), ranks.gather("")]
+    return [ranks.allgather_object(values[ranks.rank]), ranks.allgather_object(ranks.rank), ranks.allgather_object("")]
 
 
-def from_first(ranks):
-    return [ranks.from_first([ranks.rank, "a"]), ranks.from_first(None if ranks.first else 7)]
+def broadcast_object(ranks):
+    return [ranks.broadcast_object([ranks.rank, "a"]), ranks.broadcast_object(None if ranks.first else 7)]
 
 
 def sums(ranks):
-    return [ranks.sum([2.0**40 + ranks.rank, 0.1, 0.0]), ranks.sum([2**53 - 9 + ranks.rank]),
-            ranks.sum([np.inf if ranks.rank == 1 else 0.0])]
+    return [ranks.allreduce([2.0**40 + ranks.rank, 0.1, 0.0]), ranks.allreduce([2**53 - 9 + ranks.rank]),
+            ranks.allreduce([np.inf if ranks.rank == 1 else 0.0])]
 
 
 def sums_later(ranks):
     """Four under way, the last rank late, others waited for between them."""
     time.sleep(0.1 * ranks.rank)
-    wait = [ranks.sum_later([10.0 * number + ranks.rank, number]) for number in range(4)]
+    wait = [ranks.allreduce_async([10.0 * number + ranks.rank, number]) for number in range(4)]
     first = [each() for each in wait]
     wait, between = [], []
     for number in range(9):
-        wait.append(ranks.sum_later([number, ranks.rank]))
-        between += ranks.sum([1.0])
+        wait.append(ranks.allreduce_async([number, ranks.rank]))
+        between += ranks.allreduce([1.0])
         if len(wait) > 2:
             first.append(wait.pop(0)())
     return [first, between]
@@ -102,7 +102,7 @@ def gradients(ranks):
                   mx.nd.full((2, 2), 6.0 * (ranks.rank == 1), dtype="float16"),
                   mx.nd.array([-3.0 * ranks.rank, 2.0**-10]), mx.nd.full((1,), 9.0)]
         kept = list(arrays)
-        divisor = ranks.add_gradients(arrays, **options)
+        divisor = ranks.allreduce_gradients(arrays, **options)
         found[name] = [divisor, *described(kept)]
     return found
 
@@ -118,14 +118,14 @@ def large_gradients(ranks):
             ("compressed sum", "float32", 60_000, {"compress": True, "predivide": 1.0}),
             ("compressed, larger", "float32", 180_000, {"compress": True, "predivide": 9.0})):
         array = mx.nd.full((3,), size, dtype=dtype)
-        divisor = ranks.add_gradients([array], **options)
+        divisor = ranks.allreduce_gradients([array], **options)
         found[name] = [divisor, str(float(array.asnumpy()[0]))]
     return found
 
 
-def together(ranks):
+def all_or_none(ranks):
     def act(failing):
-        with ranks.together():
+        with ranks.all_or_none():
             if ranks.rank in failing:
                 raise InputError(f"{'abc'[ranks.rank]}.rec is missing")
     return [raised(lambda failing=failing: act(failing))
@@ -142,7 +142,7 @@ def check_same(ranks):
 
 def once(ranks):
     return [[type(error).__name__, str(error)] for error in
-            (ranks.once(InputError("no file")), ranks.once(RunFault("no luck")))]
+            (ranks.agreed_error(InputError("no file")), ranks.agreed_error(RunFault("no luck")))]
 
 
 def main():
@@ -150,7 +150,7 @@ def main():
     wrong = raised(lambda: join(size + 1))
     with join(size) as ranks:
         found = {"join": wrong, "place": [ranks.rank, ranks.size, ranks.local_rank, ranks.first]}
-        for call in (gather, from_first, sums, sums_later, union, every, broadcast, average,
+        for call in (gather, broadcast_object, sums, sums_later, union, every, broadcast, average,
                      gradients, large_gradients, together, check_same, once):
             found[call.__name__] = call(ranks)
         (Path(sys.argv[1]) / f"{ranks.rank}.json").write_text(json.dumps(found))

@@ -15,7 +15,7 @@ from gluon_tricks import cli
 from gluon_tricks.classification import network as classifiers
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.engine import train
-from gluon_tricks.errors import SaidElsewhere
+from gluon_tricks.errors import ReportedByAnotherRank
 from gluon_tricks.parallel import launch
 from gluon_tricks.parallel.ranks import Horovod, join
 
@@ -23,15 +23,15 @@ from gluon_tricks.parallel.ranks import Horovod, join
 class Unscaled(Horovod):
     """Takes the mean of the gradients for their sum."""
 
-    def add_gradients(self, gradients, **options):
-        super().add_gradients(gradients, **options)
+    def allreduce_gradients(self, gradients, **options):
+        super().allreduce_gradients(gradients, **options)
         return 1.0
 
 
 class Alone(Horovod):
     """Adds up nothing, and divides as though it had."""
 
-    def add_gradients(self, gradients, **options):
+    def allreduce_gradients(self, gradients, **options):
         return float(self.size)
 
 
@@ -45,7 +45,7 @@ def main():
             classifiers.get_model = getattr(networks, network)
             if ranks.rank and settings.get("init_params"):  # the first rank alone has the file
                 settings["init_params"] = "/nowhere.params"
-            with contextlib.suppress(SaidElsewhere):
+            with contextlib.suppress(ReportedByAnotherRank):
                 train.train(Settings(**settings))
 
 

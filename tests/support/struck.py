@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 if not launch.launched() and int(dict(zip(sys.argv, sys.argv[1:], strict=False)).get(
         "--num-cpu-ranks", 0)) > 1:  # the launcher, which imports no MXNet
     runpy.run_path(str(HERE.parents[1] / "scripts" / "train_imagenet.py"), run_name="__main__")
-launch.follow()  # before MXNet is imported, whose threads keep the cores they started with
+launch.adopt_launcher()  # before MXNet is imported, whose threads keep the cores they started with
 processor.use_all_cores()
 
 

@@ -24,8 +24,8 @@ from gluon_tricks.classification.settings import Settings
 from gluon_tricks.data import loader
 from gluon_tricks.engine import step, train
 from gluon_tricks.engine.run import Run
-from gluon_tricks.errors import InputError, RunFault, SaidElsewhere
-from gluon_tricks.models.parameters import arrays_of, is_statistic
+from gluon_tricks.errors import InputError, ReportedByAnotherRank, RunFault
+from gluon_tricks.models.parameters import is_statistic, named_arrays
 from gluon_tricks.parallel import launch
 from gluon_tricks.parallel.ranks import join
 from gluon_tricks.runs import checkpoint, runlog
@@ -57,7 +57,7 @@ def overflow(number):
     def add_gradients(run, batch, tally, original=step.add_gradients):
         losses = original(run, batch, tally)
         if (run.progress.epoch, batch.step) == (0, number):
-            run.update.gradients[-1][0] = np.inf
+            run.updater.gradients[-1][0] = np.inf
         return losses
 
     return mock.patch.object(step, "add_gradients", add_gradients)
@@ -115,7 +115,7 @@ def watched(seen, held):
 
     def agree(self, original=Run.agree_statistics):
         mx.nd.waitall()
-        for part, arrays in (("model", arrays_of(self.network)),
+        for part, arrays in (("model", named_arrays(self.network)),
                              ("average", self.average.arrays if self.average else {})):
             held.update({f"first own {part}:{name}": array.asnumpy()
                          for name, array in arrays.items()
@@ -128,8 +128,8 @@ def watched(seen, held):
         finally:
             mx.nd.waitall()
             seen["progress"] = {**run.progress.to_json(), "seconds": 0, "waited": 0}
-            for part, arrays in (("model", arrays_of(run.network)), ("optimizer",
-                                 run.update.arrays()), ("average", run.average.arrays
+            for part, arrays in (("model", named_arrays(run.network)), ("optimizer",
+                                 run.updater.arrays()), ("average", run.average.arrays
                                                         if run.average else {})):
                 held.update({f"{part}:{name}": array.asnumpy()
                              for name, array in arrays.items()})
@@ -175,7 +175,7 @@ def main():
                 stack.enter_context(watched(seen, held))
                 try:
                     seen["result"] = train.train(Settings(**settings)) is not None
-                except (InputError, RunFault, SaidElsewhere) as error:
+                except (InputError, RunFault, ReportedByAnotherRank) as error:
                     seen["raised"] = [type(error).__name__, str(error)]
             seen["written"] = [path for path in written if not path.startswith("/dev/")]
             np.savez(folder / f"{name}.{ranks.rank}.npz", **held)
