@@ -1,10 +1,11 @@
 """What every file of the project keeps."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -20,42 +21,77 @@ def test_ruff_has_nothing_to_say():
     assert done.returncode == 0, done.stdout
 
 
-# config, models, ... may import what stands behind them: data flows one way, see the README.
+# Which room may import which (docs/design.md); errors always, and a room its own files.
 ALLOWED = {
-    "errors": set(), "processor": set(), "launch": {"errors", "processor"},
-    "cuda": set(), "gpus": {"errors"},
-    "cli": {"errors", "processor", "launch", "cuda"}, "rules": set(), "presets": set(),
-    "config": {"errors", "rules", "presets"}, "parallel": {"errors", "launch", "gpus"},
-    "training": {"cli", "config", "launch", "parallel", "presets", "engine"},
-    "loss": set(), "mixing": set(), "experiments": set(),
-    "models": {"errors", "models"}, "augment": {"augment"},
-    "data": {"errors", "data", "augment", "cli", "_native"}, "optim": {"optim"},
-    "engine": {"errors", "config", "models", "augment", "data", "mixing", "loss", "optim",
-               "engine", "processor", "parallel", "presets"},
-    "doctor": {"errors", "cuda", "gpus", "cli", "processor", "launch", "parallel", "config", "data",
-               "engine", "doctor"},
+    "errors": set(), "augment": set(), "mixing": set(), "loss": set(), "optim": set(),
+    "config": set(), "machine": set(),
+    "models": {"loss", "optim"},
+    "data": {"augment", "machine", "_native"},
+    "parallel": {"machine"},
+    "runs": {"config", "parallel", "models", "optim"},
+    "cli": {"machine", "parallel"},
+    "engine": {"runs", "parallel", "models", "config", "machine", "optim", "cli"},
+    "prepare": {"data", "augment", "machine"},
+    "classification": {"engine", "runs", "cli", "parallel", "data", "models", "config", "machine",
+                       "augment", "mixing", "loss", "optim"},
 }
+ALLOWED["transfer"] = ALLOWED["classification"] | {"classification"}  # for --backbone-params alone
+ALLOWED["inference"] = ALLOWED["transfer"] | {"transfer", "prepare"}
+ALLOWED["experiments"] = ALLOWED["inference"] | {"inference"}
+ALLOWED["doctor"] = ALLOWED["experiments"] | {"experiments"}
+PACKAGE = [path for path in FILES if path.is_relative_to(ROOT / "gluon_tricks")]
 
 
-def when_run(node: ast.AST) -> Iterator[ast.AST]:
-    """Everything in it but what type checkers alone see."""
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
-            yield from when_run(child)
+def imports(path: Path) -> set[Path]:
+    """The files of the package that one imports, anywhere in it, for type checkers too."""
+    def file_of(module: str) -> Path | None:
+        place = ROOT.joinpath(*module.split("."))
+        return next((file for file in (place.with_suffix(".py"), place / "__init__.py")
+                     if file in PACKAGE), None)
 
-
-@pytest.mark.parametrize("path", [path for path in FILES if path.is_relative_to(
-    ROOT / "gluon_tricks") and path.name != "__init__.py"], ids=lambda path: path.stem)
-def test_imports_point_one_way(path):
-    room = path.relative_to(ROOT / "gluon_tricks").parts[0].removesuffix(".py")
-    imported = set()
-    for node in when_run(ast.parse(path.read_text())):
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gluon_tricks"):
-            parts = node.module.split(".")
-            imported |= ({parts[1]} if len(parts) > 1 else
-                         {name.name for name in node.names} - {"__version__"})
-    assert imported <= ALLOWED[room], imported - ALLOWED[room]
+            for name in node.names:
+                found.add(file_of(f"{node.module}.{name.name}") or file_of(node.module))
+        elif isinstance(node, ast.Import):
+            found |= {file_of(name.name) for name in node.names
+                      if name.name.startswith("gluon_tricks")}
+    return found - {None, path}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT / "gluon_tricks").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", [path for path in PACKAGE if path.name != "__init__.py"],
+                         ids=lambda path: str(path.relative_to(ROOT / "gluon_tricks")))
+def test_imports_point_one_way(path):
+    rooms = {room_of(file) for file in imports(path)} - {"__init__", "errors", room_of(path)}
+    assert rooms <= ALLOWED[room_of(path)], rooms - ALLOWED[room_of(path)]
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    graph = {path: imports(path) for path in PACKAGE}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the files
+
+
+def test_no_file_is_over_400_lines():
+    long = {path.name: lines for room in ("gluon_tricks", "scripts", "tests")
+            for path in (ROOT / room).rglob("*.*") if path.suffix in (".py", ".cpp", ".h")
+            and (lines := len(path.read_text().splitlines())) > 400}
+    assert not long
+
+
+def test_the_engine_knows_no_images_and_no_classes():
+    """Not in names, words or messages; Python's own `class` is none of these."""
+    word = re.compile(r"(?<![a-z])(image|picture|label|top[-_]?[15]|logit|zoo|mixup|teacher|"
+                      r"class|classes)s?(?![a-z])|gluon_tricks\.(loss|mixing|data)", re.IGNORECASE)
+    for path in (ROOT / "gluon_tricks" / "engine").glob("*.py"):
+        with open(path, "rb") as file:
+            found = [token for token in tokenize.tokenize(file.readline)
+                     if token.string != "class" and word.search(token.string)]
+        assert not found, path
 
 
 def test_one_file_alone_imports_the_native_decoder():
