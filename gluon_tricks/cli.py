@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
+from gluon_tricks.config import fields
 from gluon_tricks.errors import InputError, ReportedByAnotherRank, RunFault, Stopped
 from gluon_tricks.machine import cuda
 from gluon_tricks.machine.processor import use_all_cores
@@ -55,13 +56,16 @@ def positive(text: str) -> int:
 
 
 def several(kind: type) -> Callable[[str], tuple]:
-    """The type of a flag that takes numbers with commas between: int or float, one or more."""
+    """The type of a flag that takes numbers with commas between: int or float, one or more, each
+    once."""
+    numbers = fields.numbers(kind)
+
     def parse(text: str) -> tuple:
-        values = tuple(dict.fromkeys(kind(part) for part in text.split(",") if part.strip()))
+        values = tuple(dict.fromkeys(numbers(text)))
         if not values:
             raise argparse.ArgumentTypeError("needs a number")
         return values
-    parse.__name__ = f"comma-separated list of {kind.__name__}"  # argparse's messages use it
+    parse.__name__ = numbers.__name__
     return parse
 
 

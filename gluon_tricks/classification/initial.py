@@ -75,7 +75,8 @@ def check_teacher(settings: Settings, classes: list[str] | None) -> None:
     source = settings.teacher_params or settings.teacher
     if source is None or not Path(source).expanduser().exists():
         return  # the zoo's, whose classes have other names than their folders
-    for said in mismatches(weights.find(source), settings, classes, "take another teacher"):
+    said = next(mismatches(weights.find(source), settings, classes, "take another teacher"), None)
+    if said is not None:
         raise InputError(f"the teacher: {said}")
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from gluon_tricks import files
 from gluon_tricks.errors import InputError
 
 
@@ -12,7 +13,7 @@ def classes_text(classes: list[str]) -> str:
 
 
 def write_classes(path: str | Path, classes: list[str]) -> None:
-    Path(path).write_text(classes_text(classes))
+    files.write_text(Path(path), classes_text(classes))
 
 
 def read_classes(path: str | Path) -> list[str]:

@@ -3,7 +3,6 @@
 What was written is run and held against the Gluon network before it gets its name.
 """
 
-import hashlib
 import json
 import os
 import tempfile
@@ -18,6 +17,7 @@ import numpy as np
 from mxnet import autograd
 from mxnet.gluon.block import HybridBlock, SymbolBlock
 
+from gluon_tricks import files
 from gluon_tricks.augment.color import normalize
 from gluon_tricks.augment.crop import resize_short_edge
 from gluon_tricks.classification.loaders import eval_transform
@@ -79,7 +79,7 @@ def export(trained: Trained, form: str, out: Path, *, embed: bool = False,
         run = _WRITERS[form](parts, trained, network)
         difference = check(run, _reference(trained, embed), _inputs(trained, embed, pixels))
         said = describe(trained, form, embed) | {
-            "files": {part.name: _sha256(part) for part in parts},
+            "files": {part.name: files.sha256(part) for part in parts},
             "check": {"max_abs_difference": difference, "pictures": len(pixels)}}
         parts.append(Path(aside, beside.name))
         parts[-1].write_text(json.dumps(said, indent=1) + "\n")
@@ -268,10 +268,5 @@ def describe(trained: Trained, form: str, embed: bool) -> dict[str, Any]:
             "formula": "(pixel * scale - mean) / std, with pixels from 0 to 255"},
         "embedded_preprocessing": own if embed else None,
         "classes": trained.classes if trained.has_names else None,
-        "source": {"parameters": str(trained.path.resolve()), "sha256": _sha256(trained.path)},
+        "source": {"parameters": str(trained.path.resolve()), "sha256": files.sha256(trained.path)},
         "versions": versions() | opset}
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 from tabulate import tabulate
 
+from gluon_tricks import files
 from gluon_tricks.errors import RunFault
 
 BINS = 15
@@ -86,14 +86,11 @@ def class_table(rows: Iterable[ClassRow]) -> str:
 def _aside(path: Path) -> Iterator[Path]:
     """Where to write what then gets the name `path`. Raises RunFault, and leaves what is there as
     it is, where that fails."""
-    part = path.with_name(f"{path.name}.part")
     try:
-        yield part
-        os.replace(part, path)
+        with files.atomic(path) as part:
+            yield part
     except OSError as error:
         raise RunFault(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:

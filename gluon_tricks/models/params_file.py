@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import BinaryIO
 import mxnet as mx
 import numpy as np
 
+from gluon_tricks import files
 from gluon_tricks.errors import InputError
 
 _FILE = 0x112  # what a .params file starts with
@@ -30,16 +30,9 @@ def write_arrays(path: Path, arrays: Mapping[str, mx.nd.NDArray]) -> None:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, mx.nd.NDArray]) -> None:
-    """Write a .params file aside, then rename it.
-
-    Raises OSError where it could not be written; a file that was there stays as it is.
-    """
-    part = path.with_name(f"{path.name}.part")
-    try:
+    """Write a .params file atomically. Raises OSError if it could not be written."""
+    with files.atomic(path) as part:
         write_arrays(part, arrays)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_parameters(path: Path) -> dict[str, mx.nd.NDArray]:

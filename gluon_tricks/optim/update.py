@@ -80,8 +80,9 @@ class ParameterUpdater:
     def load(self, arrays: Mapping[str, mx.nd.NDArray]) -> None:
         """Copy what `arrays` gave. Raises ValueError, naming it, where an array does not fit."""
         own = self.arrays()
-        for name in sorted(own.keys() ^ arrays.keys()):
-            raise ValueError(f"the optimiser's state {name!r} is there once only")
+        unmatched = min(own.keys() ^ arrays.keys(), default=None)
+        if unmatched is not None:
+            raise ValueError(f"the optimizer's state {unmatched!r} is on one side only")
         for name, array in own.items():
             if (array.shape, array.dtype) != (arrays[name].shape, arrays[name].dtype):
                 raise ValueError(f"the optimiser's state {name!r} is of another shape or type")

@@ -112,7 +112,8 @@ class Ranks:
         said = {rank: text for rank, text in enumerate(texts) if text}
         if 0 in said:
             raise self.agreed_error(error or InputError(said[0]))
-        for rank, text in said.items():
+        if said:
+            rank, text = next(iter(said.items()))
             raise self.agreed_error(InputError(f"rank {rank}: {text}")) from error
 
     def check_same(self, values: Mapping[str, Any]) -> None:

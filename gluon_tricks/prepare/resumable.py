@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from gluon_tricks import files
 from gluon_tricks.data.record import RecordWriter, read_frame, record_id, unpack_sample
 from gluon_tricks.errors import InputError
 
@@ -47,13 +48,7 @@ def read_state(prefix: Path) -> dict | None:
 
 
 def write_state(prefix: Path, state: dict) -> None:
-    path = _state_path(prefix)
-    part = path.with_name(f"{path.name}.part")
-    with open(part, "w") as file:
-        file.write(json.dumps(state, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    files.write_text(_state_path(prefix), json.dumps(state, indent=1) + "\n", sync=True)
 
 
 def check_same(prefix: Path, state: dict, settings: dict) -> None:

@@ -10,6 +10,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
+from gluon_tricks import files
 from gluon_tricks.errors import InputError
 
 Progress = Callable[[Iterable], Iterable]  # wraps an iterable in a progress bar
@@ -149,12 +150,10 @@ def listed(tar: Path, cache: Path, members: Callable[[Path], Iterable[Member]]) 
             raise InputError(f"{tar} holds {first} twice: make the tar anew")
     if not found.names:
         raise InputError(f"{tar} holds no files: download it again")
-    part = cache.with_name(f"{cache.name}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    with open(part, "w") as file:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic(cache) as part, open(part, "w") as file:
         file.write(identity)
         file.writelines(f"{name}\t{offset}\t{size}\n" for name, offset, size in found)
-    os.replace(part, cache)
     return found
 
 

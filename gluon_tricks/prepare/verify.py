@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gluon_tricks import files
 from gluon_tricks.data.check import Damage
 from gluon_tricks.data.classes import read_classes
 from gluon_tricks.data.decode import decode_whole
@@ -108,11 +109,6 @@ def reindex(prefix: Path) -> int:
         offsets.append(offset)
     if len(set(keys)) < len(keys):
         keys = list(range(len(offsets)))
-    part = idx.with_name(f"{idx.name}.part")
-    try:
-        part.write_text("".join(f"{key}\t{offset}\n"
-                                for key, offset in zip(keys, offsets, strict=True)))
-        os.replace(part, idx)
-    finally:
-        part.unlink(missing_ok=True)
+    files.write_text(idx, "".join(f"{key}\t{offset}\n"
+                                  for key, offset in zip(keys, offsets, strict=True)))
     return len(offsets)

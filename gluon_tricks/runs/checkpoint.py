@@ -13,7 +13,6 @@ what a run goes on from, whenever it was killed.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple
 import mxnet as mx
 
 import gluon_tricks
+from gluon_tricks import files
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.params_file import read_parameters, write_arrays
 from gluon_tricks.runs.progress import from_format_1
@@ -58,7 +58,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
             if arrays:  # an optimiser may have none
                 write_arrays(aside / f"{name}.params", arrays)
         _write(aside / STATE, json.dumps({"format": FORMAT, **checkpoint.state}, indent=1))
-        _write(aside / SUMS, "".join(f"{_sha256(path)}  {path.name}\n"
+        _write(aside / SUMS, "".join(f"{files.sha256(path)}  {path.name}\n"
                                      for path in sorted(aside.iterdir())))
         for path in (*aside.iterdir(), aside):
             _sync(path)
@@ -108,7 +108,7 @@ def _read(path: Path) -> Checkpoint:
         file = path / name
         if not file.is_file():
             raise InputError(f"{file} is missing: this checkpoint is not whole, take another")
-        if _sha256(file) != wanted:
+        if files.sha256(file) != wanted:
             raise InputError(f"{file} is not what was saved (its SHA-256 differs): take another "
                              "checkpoint")
     state = _state(path / STATE)
@@ -182,11 +182,6 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from gluon_tricks import files
+
 
 class Panel(NamedTuple):
     """How a task's figures are drawn."""
@@ -51,7 +53,8 @@ def draw_curves(log: Path, image: Path, per_epoch: int, panel: Panel) -> None:
     lr.set_ylim(bottom=0)
     speed.set_ylim(bottom=0)
     figure.suptitle(log.parent.name, parse_math=False)
-    figure.savefig(image, dpi=100)
+    with files.atomic(image) as part:
+        figure.savefig(part, dpi=100, format="png")
 
 
 def _ends(epochs: list[dict], name: str, factor: float = 1) -> tuple[list[float], list[float]]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from gluon_tricks import files
 from gluon_tricks.config.settings import RunSettings
 from gluon_tricks.errors import InputError
 from gluon_tricks.runs.curves import Panel, draw_curves
@@ -82,8 +83,8 @@ class RunLog:
         self._warned: set[str] = set()
         self._again: dict[str, Callable[[], Any]] = {}  # by file's name, what to try again
         # First, since it is what tells a run's folder from any other.
-        self.write("config.json", lambda: (folder / "config.json").write_text(
-            settings.to_json(task=reporter.name) + "\n"))
+        self.write("config.json", lambda: files.write_text(
+            folder / "config.json", settings.to_json(task=reporter.name) + "\n"))
         lengths = lengths or {}
         self._files = {name: LineFile(folder / name, lengths.get(name, 0))
                        for name in ("log.jsonl", settings.logging_file)}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gluon_tricks import files
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.machine import processor
 
@@ -76,9 +77,7 @@ def measure(name: str) -> None:
         _run(command)
     parts = [{"command": command, "rows": _rows(_run(command))} for command in wanted.commands]
     found = {"date": datetime.date.today().isoformat(), "machine": machine(), "parts": parts}
-    part = RESULTS / f"{name}.json.part"
-    part.write_text(json.dumps(found, indent=1) + "\n")
-    part.replace(RESULTS / f"{name}.json")
+    files.write_text(RESULTS / f"{name}.json", json.dumps(found, indent=1) + "\n")
 
 
 def _run(command: str) -> str:
