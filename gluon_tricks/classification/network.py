@@ -27,21 +27,21 @@ def _options(settings: Settings) -> dict[str, Any]:
             for name in named(Settings, of_network=("structure", "layer", "start"))}
 
 
-def build_network(settings: Settings) -> HybridBlock:
+def build_network(settings: Settings, flag: str = "--model") -> HybridBlock:
     """The network of settled settings, cast to their dtype, not initialised.
 
     Raises InputError where the name or an option is unknown, where the network cannot take
-    pictures of that size, and where it is no classifier.
+    images of that size, and if it is not a classifier; its message names `flag`.
     """
     options = {name: value for name, value in _options(settings).items() if value}
     net = get_model(settings.model, classes=settings.num_classes, input_size=settings.input_size,
                     **options)
     net.cast(settings.array_dtype)  # BatchNorm stays in FP32
-    check_size(net, settings)
+    check_size(net, settings, flag)
     return net
 
 
-def check_size(net: HybridBlock, settings: Settings) -> None:
+def check_size(net: HybridBlock, settings: Settings, flag: str = "--model") -> None:
     """Raise InputError where the network cannot take pictures of that size, which dense layers
     decide once they have parameters, and where it is no classifier."""
     size, want = settings.input_size, (settings.batch_size, settings.num_classes)
@@ -53,10 +53,10 @@ def check_size(net: HybridBlock, settings: Settings) -> None:
     except (mx.MXNetError, AttributeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1]
         groups = ", or its channels do not fall into 32 groups (--use-gn)" * settings.use_gn
-        raise InputError(f"--model {settings.model} cannot classify pictures of {size}x{size} "
+        raise InputError(f"{flag} {settings.model} cannot classify pictures of {size}x{size} "
                          f"(--input-size){groups}: {reason}") from error
     if shapes != [want]:
-        raise InputError(f"--model {settings.model} is no classifier: it gives {shapes}, "
+        raise InputError(f"{flag} {settings.model} is no classifier: it gives {shapes}, "
                          f"not one output of shape {want}")
 
 
@@ -109,10 +109,11 @@ def build_teacher(settings: Settings, where: mx.Context) -> HybridBlock | None:
     if settings.teacher is None:
         return None
     net = build_teacher_network(settings)
-    with _speaking_of_the_teacher():
+    with _of_the_teacher():
         given = settings.teacher_params
-        load_parameters(net, Path(given).expanduser() if given else
-                        weights.find(settings.teacher).path, where)
+        path = Path(given).expanduser() if given else \
+            weights.find(settings.teacher, "--teacher-params").path
+        load_parameters(net, path, where, "--teacher")
     net.collect_params().setattr("grad_req", "null")
     hybridize(net, settings.mode)
     return net
@@ -122,13 +123,13 @@ def build_teacher_network(settings: Settings) -> HybridBlock:
     """The teacher without parameters, with the structure that its run gave it where --teacher is a
     folder or a file. Raises InputError as `network` does."""
     name, structure = settings.teacher, {}
-    with _speaking_of_the_teacher():
+    with _of_the_teacher():
         place = "/" in name or name.endswith(".params") or Path(name).expanduser().exists()
         if place and settings.teacher_params:
             raise InputError(f"--teacher {name} is no network's name, which --teacher-params "
                              "needs: leave the latter out, or give the name")
         if place:
-            found = weights.find(name)
+            found = weights.find(name, "--teacher-params")
             if found.model is None:
                 raise InputError(f"{found.path} does not say which network it is of: give its name "
                                  "by --teacher, and the file by --teacher-params")
@@ -136,18 +137,14 @@ def build_teacher_network(settings: Settings) -> HybridBlock:
         own = {option: getattr(Settings, option) for option in _options(settings)}
         own |= {option: structure[option] for option in named(Settings, of_network="structure")
                 if option in structure}
-        return build_network(dataclasses.replace(settings, model=name, **own))
+        return build_network(dataclasses.replace(settings, model=name, **own), "--teacher")
 
 
 @contextlib.contextmanager
-def _speaking_of_the_teacher() -> Iterator[None]:
-    """Let errors name the teacher's flag, not the flag of the network that is trained."""
+def _of_the_teacher() -> Iterator[None]:
+    """Let errors say that they are the teacher's."""
     try:
         yield
     except InputError as error:
-        said = str(error).replace("--model", "--teacher").replace("give a .params file",
-                                                                  "give a .params file by "
-                                                                  "--teacher-params")
-        raise InputError(f"the teacher: {said}") from error
-
+        raise InputError(f"the teacher: {error}") from error
 

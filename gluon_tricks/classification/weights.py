@@ -19,12 +19,13 @@ class Weights(NamedTuple):
     classes: list[str] | None  # their names
 
 
-def find(source: str | Path) -> Weights:
+def find(source: str | Path, params_flag: str | None = None) -> Weights:
     """The parameters that `source` names: a .params file, the folder of a run or of a checkpoint,
     or a network of GluonCV's zoo, whose parameters are downloaded unless they are there.
 
     What lies beside a file, a run's config.json and classes.json, is read; of a checkpoint its
-    run's classes.json. Raises InputError where there is nothing of that name, or it cannot be had.
+    run's classes.json. Raises InputError if there is nothing of that name, or it cannot be had; then
+    `params_flag`, if it is given, is what to give a file by.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -32,19 +33,20 @@ def find(source: str | Path) -> Weights:
     if path.is_file():
         return of_file(path)
     if str(source).lower() in model_names():
-        return of_zoo(str(source))
+        return of_zoo(str(source), params_flag)
     raise InputError(f"{source} is no .params file, no run's folder and no name of GluonCV's model "
                      "zoo")
 
 
-def of_zoo(model: str) -> Weights:
+def of_zoo(model: str, params_flag: str | None = None) -> Weights:
     """GluonCV's own parameters of a network, downloaded unless they are there.
 
     Raises InputError where there are none, or they cannot be had.
     """
     from gluoncv.data import ImageNet1kAttr  # late: importing gluoncv takes seconds
 
-    found = pretrained_file(model)
+    by = f" by {params_flag}" if params_flag else ""
+    found = pretrained_file(model, f"give a .params file{by}")
     classes = CIFAR10 if model.lower().startswith("cifar") else ImageNet1kAttr().classes
     return Weights(found, model.lower(), {}, classes)
 

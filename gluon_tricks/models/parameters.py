@@ -41,16 +41,16 @@ def count_classes(network: HybridBlock, arrays: Mapping[str, mx.nd.NDArray]) -> 
 
 
 def check_fit(network: HybridBlock, arrays: Mapping[str, mx.nd.NDArray], path: Path, *,
-              start: bool = False) -> None:
+              start: bool = False, flag: str = "--model") -> None:
     """Raises InputError, naming the first parameters that do not fit; of those that a run is to
-    `start` from, also what to do where the classifier's alone do not."""
+    `start` from, also what to do if only the classifier's do not. `flag` names the network."""
     own = network._collect_params_with_prefix()
     missing = [name for name in own if name not in arrays]
     extra = [name for name in arrays if name not in own]
     if missing or extra:
         raise InputError(f"{path} is of another network: "
                          f"lacks {', '.join(missing[:3]) or 'nothing'}, "
-                         f"has {', '.join(extra[:3]) or 'nothing'} besides; check --model")
+                         f"has {', '.join(extra[:3]) or 'nothing'} besides; check {flag}")
     wrong = [name for name, parameter in own.items()
              if not _fits(parameter.shape, arrays[name].shape)]
     if not wrong:
@@ -60,7 +60,7 @@ def check_fit(network: HybridBlock, arrays: Mapping[str, mx.nd.NDArray], path: P
     more = f"; {len(wrong) - 2} more differ" if len(wrong) > 2 else ""
     of_classes = set(wrong) <= set(classifier_parameter_names(network))
     remedy = "give --new-classifier to take all but these" if start and of_classes else \
-        "check --model and --num-classes"
+        f"check {flag} and --num-classes"
     raise InputError(f"{path}: {shown}{more}; {remedy}")
 
 
@@ -70,11 +70,12 @@ def _fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
         want in (0, -1, have) for want, have in zip(shape, other, strict=True))
 
 
-def load_parameters(network: HybridBlock, path: Path, device: mx.Context) -> None:
+def load_parameters(network: HybridBlock, path: Path, device: mx.Context,
+                    flag: str = "--model") -> None:
     """Give a network a file's parameters, by their structural names or GluonCV's old ones; types
-    are cast. Raises InputError, naming the first parameters that do not fit."""
+    are cast. Raises InputError, naming the first parameters that do not fit, and `flag`."""
     arrays = with_structural_names(network, read_parameters(path))
-    check_fit(network, arrays, path)
+    check_fit(network, arrays, path, flag=flag)
     for name, parameter in network._collect_params_with_prefix().items():
         parameter._load_init(arrays[name], device, cast_dtype=True)
 

@@ -58,21 +58,21 @@ def get_model(name: str, classes: int = 1000, input_size: int = 224, **options) 
         raise InputError(_no_option(name, unknown[1])) from error
 
 
-def pretrained_file(name: str) -> Path:
+def pretrained_file(name: str, remedy: str = "give a .params file") -> Path:
     """GluonCV's parameters of the network called `name`, downloaded unless they are there.
 
-    Raises InputError where there are none, or they cannot be had.
+    Raises InputError, with the remedy, if there are none, or they cannot be had.
     """
     from gluoncv.model_zoo import model_store
 
     if name.lower() not in model_store.pretrained_model_list():
-        raise InputError(f"GluonCV has no pretrained parameters of {name}: give a .params file")
+        raise InputError(f"GluonCV has no pretrained parameters of {name}: {remedy}")
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # which is for results
             return Path(model_store.get_model_file(_FILES.get(name.lower(), name.lower())))
     except Exception as error:  # requests' own, and what the file's lock raises
         raise InputError(f"the pretrained parameters of {name} cannot be downloaded "
-                         f"({_why_not_downloaded(error)}): give a .params file") from error
+                         f"({_why_not_downloaded(error)}): {remedy}") from error
 
 
 def _why_not_downloaded(error: Exception) -> str:
