@@ -24,8 +24,8 @@ def find(source: str | Path, params_flag: str | None = None) -> Weights:
     or a network of GluonCV's zoo, whose parameters are downloaded unless they are there.
 
     What lies beside a file, a run's config.json and classes.json, is read; of a checkpoint its
-    run's classes.json. Raises InputError if there is nothing of that name, or it cannot be had; then
-    `params_flag`, if it is given, is what to give a file by.
+    run's classes.json. Raises InputError if there is nothing of that name, or it cannot be had;
+    then `params_flag`, if it is given, is what to give a file by.
     """
     path = Path(source).expanduser()
     if path.is_dir():
