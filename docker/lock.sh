@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Writes docker/requirements-*.txt anew from setup.py and pyproject.toml: bash docker/lock.sh
+# Writes docker/requirements-*.txt again from setup.py and pyproject.toml: bash docker/lock.sh
 #
-# Every package of an image, with the hashes of its files. Needs uv (pip install uv). Run it after
-# a pin of setup.py has changed; tests/docker/test_requirements.py says when that was forgotten.
+# Every package of an image, of the quickstart's environment (requirements-cpu.txt) and of the
+# tests' (that and requirements-test.txt), with the hashes of its files. Needs uv (pip install uv).
+# Run it after a pin of setup.py has changed; tests/docker/test_requirements.py says when that was
+# forgotten.
 # What is locked stays as it is where setup.py allows it: delete a file to have the newest.
 set -euo pipefail
 
@@ -15,8 +17,8 @@ pin() { # PACKAGE: its pin in setup.py
     grep -oP "\"\K$1==[^\"]+" setup.py
 }
 
-# What the images do not take from setup.py as it is. OpenCV comes without its windows, which want
-# libGL; gluoncv asks for opencv-python by name, and an override that never holds takes that out.
+# What is not taken from setup.py as it is. OpenCV comes without its windows, which want libGL;
+# gluoncv asks for opencv-python by name, and an override that never holds takes that out.
 pin opencv-python | sed 's/==/-headless==/' >"$work/headless.in"
 echo "opencv-python; sys_platform == 'never'" >"$work/overrides.txt"
 python3 - >"$work/build.in" <<'END'
@@ -26,6 +28,9 @@ with open("pyproject.toml", "rb") as file:
     print("\n".join(tomllib.load(file)["build-system"]["requires"]))
 print("packaging")  # Horovod's setup.py imports it
 END
+
+# Horovod's setup.py looks for CMake.
+echo "cmake<4" >"$work/test.in"
 
 lock() { # NAME ARGUMENTS...
     # Only an index: what else the machine is configured to offer has other hashes.
@@ -42,4 +47,12 @@ for device in cpu gpu; do
         --no-emit-package horovod
 done
 pin horovod | lock horovod --no-deps -
-lock build "$work/build.in"
+lock build "$work/build.in" --constraints docker/requirements-cpu.txt
+
+# What the tests need besides requirements-cpu.txt, at versions that go with it: all three are
+# installed at once.
+mapfile -t cpu < <(grep -oP '^[a-z0-9-]+(?===)' docker/requirements-cpu.txt)
+lock test setup.py "$work/headless.in" "$work/test.in" --overrides "$work/overrides.txt" \
+    --extra cpu --extra horovod --extra tensorboard --extra export --extra test \
+    --constraints docker/requirements-cpu.txt --constraints docker/requirements-build.txt \
+    --no-emit-package horovod "${cpu[@]/#/--no-emit-package=}"

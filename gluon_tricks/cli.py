@@ -11,13 +11,18 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from gluon_tricks.config import fields
-from gluon_tricks.errors import InputError, ReportedByAnotherRank, RunFault, Stopped
+from gluon_tricks.errors import (
+    InputError,
+    ReportedByAnotherRank,
+    RunFault,
+    Stopped,
+    install_packages,
+)
 from gluon_tricks.machine import cuda
 from gluon_tricks.machine.processor import use_all_cores
 from gluon_tricks.parallel import launch
@@ -55,20 +60,6 @@ def positive(text: str) -> int:
     return value
 
 
-def several(kind: type) -> Callable[[str], tuple]:
-    """The type of a flag that takes numbers with commas between: int or float, one or more, each
-    once."""
-    numbers = fields.numbers(kind)
-
-    def parse(text: str) -> tuple:
-        values = tuple(dict.fromkeys(numbers(text)))
-        if not values:
-            raise argparse.ArgumentTypeError("needs a number")
-        return values
-    parse.__name__ = numbers.__name__
-    return parse
-
-
 def output(suffix: str) -> Callable[[str], Path]:
     """The type of a flag that names a file to write, which must be possible before work begins."""
     def parse(text: str) -> Path:
@@ -100,14 +91,33 @@ def import_remedy(error: ImportError | OSError) -> str | None:
     package = (error.name or "").partition(".")[0]
     if package not in ("mxnet", "gluoncv", "cv2"):
         return None
-    if error.name == "cv2" and not isinstance(error, ModuleNotFoundError):
-        headless = "opencv-python-headless"
-        for name in ("opencv-python", headless):
-            with contextlib.suppress(metadata.PackageNotFoundError):
-                headless = f"opencv-python-headless=={metadata.version(name)}"
-        return (f"OpenCV cannot load here ({error}): put the headless build in its place, `pip "
-                f"uninstall -y opencv-python && pip install {headless}`")
-    return f"{error}: install the package with its needs, `pip install -e '.[cpu]'` (or [gpu])"
+    here = opencv_packages()
+    if error.name == "cv2" and (here or not isinstance(error, ModuleNotFoundError)):
+        return (f"OpenCV cannot load here ({error}): put the headless build in its place, "
+                f"{opencv_remedy(here)}")
+    return f"{error}: install the package with its needs, `{install_packages()}` (or -gpu.txt)"
+
+
+def opencv_packages() -> dict[str, str]:
+    """The version of each package of OpenCV's that pip lists: all of them own the same files."""
+    found = {(distribution.metadata["Name"] or "").lower().replace("_", "-"): distribution.version
+             for distribution in metadata.distributions()}
+    return {name: found[name] for name in sorted(found) if name.startswith("opencv-")}
+
+
+def opencv_remedy(here: Mapping[str, str]) -> str:
+    """The line that leaves the headless build as the only OpenCV; `here`: what pip lists of it.
+
+    All of that goes first: pip does not install what it lists, and takes the others' files along.
+    """
+    try:
+        wanted = metadata.requires("gluon_tricks") or []
+    except metadata.PackageNotFoundError:
+        wanted = []
+    pins = [line.partition("==")[2] for line in wanted if line.startswith("opencv-python==")]
+    pin = "".join(f"=={version}" for version in [*pins, *here.values()][:1])
+    gone = f"pip uninstall -y {' '.join(sorted(here))} && " if here else ""
+    return f"`{gone}pip install --no-deps opencv-python-headless{pin}`"
 
 
 def _library_remedy(said: str) -> str | None:
@@ -119,10 +129,10 @@ def _library_remedy(said: str) -> str | None:
     if found[1] == "libcuda.so.1":
         return (f"MXNet's CUDA build needs NVIDIA's driver, which is not here ({said}): install "
                 "it, start the container with --gpus all, or take the CPU build, `pip uninstall "
-                f"-y {cuda.BUILD} && pip install -e '.[cpu]'`")
+                f"-y {cuda.BUILD} && {install_packages()}`")
     if found[1] in cuda.LIBRARIES:
-        return (f"MXNet's CUDA build needs CUDA's libraries, which are not here ({said}): `pip "
-                "install -e '.[gpu]'` installs them")
+        return (f"MXNet's CUDA build needs CUDA's libraries, which are not here ({said}): "
+                f"`{install_packages('gpu')}` installs them")
     package = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0"}.get(found[1])
     return f"{said}: " + (f"apt-get install {package}" if package else
                           f"install the package of the system's that has {found[1]}")

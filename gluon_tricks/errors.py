@@ -1,6 +1,20 @@
-"""The errors a user can mend. Every room may import this module; it imports nothing of ours."""
+"""The errors a user can fix, and the commands that install what is missing.
+
+Every room may import this module; it imports nothing of ours.
+"""
 
 import signal
+
+INSTALL_PROJECT = "pip install --no-deps -e ."
+
+
+def install_packages(device: str = "cpu", flags: str = "") -> str:
+    """The command that remedies name to install this project's packages, at the clone's root.
+
+    From docker/'s lock, without dependencies: with them pip puts opencv-python, which gluoncv asks
+    for by name, over the headless build.
+    """
+    return f"pip install {flags}--no-deps --require-hashes -r docker/requirements-{device}.txt"
 
 
 class InputError(ValueError):

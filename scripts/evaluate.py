@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gluon_tricks import cli
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import from_flags
-from gluon_tricks.config.fields import for_script
+from gluon_tricks.config.fields import for_script, numbers
 from gluon_tricks.config.flags import add_flags, explicit
 from gluon_tricks.errors import InputError
 from gluon_tricks.parallel import launch
@@ -55,10 +55,10 @@ def _parser() -> cli.Parser:
     parser.add_argument("--model", default=argparse.SUPPRESS, help="the network, as in training; "
                         "without --params, with GluonCV's parameters")
     parser.add_argument("--params", type=cli.path, help="a .params file, ours or GluonCV's")
-    parser.add_argument("--input-size", dest="sizes", default=(), type=cli.several(int),
+    parser.add_argument("--input-size", dest="sizes", default=(), type=numbers(int, distinct=True),
                         metavar="N[,N...]", help="sides of the pictures the network sees "
                         "(default: the run's, else the network's own)")
-    parser.add_argument("--crop-ratio", dest="ratios", default=(), type=cli.several(float),
+    parser.add_argument("--crop-ratio", dest="ratios", default=(), type=numbers(float, distinct=True),
                         metavar="R[,R...]", help="input size / resized shorter edge; all sizes and "
                         "ratios are combined (default: the run's, 0.875)")
     parser.add_argument("--crops", type=int, choices=(1, 10), default=1, help="of each picture: "

@@ -47,13 +47,31 @@ done
 pictures=$dir/pictures
 run=$dir/runs/$name
 
+# require_ready DIR: makes sure that an environment which somebody else made has this project, from
+# this folder. Nothing is installed into it.
+require_ready() {
+    local found
+    if [[ ! -x $1/bin/python ]]; then
+        echo "GLUON_TRICKS_VENV=$1 is no environment: it has no bin/python" >&2
+        return 2
+    fi
+    # From the root: the folder that python is started in is no part of the environment.
+    found=$(cd / && "$1/bin/python" 2>/dev/null \
+        -c 'import gluon_tricks; print(gluon_tricks.__path__[0])') || found=none
+    if [[ $found != "$clone/gluon_tricks" ]]; then
+        echo "GLUON_TRICKS_VENV=$1 has not this project (found: $found); activate it and run," \
+            "in $clone, pip install --no-deps --require-hashes -r docker/requirements-cpu.txt &&" \
+            "pip install --no-deps -e ." >&2
+        return 2
+    fi
+}
+
 if [[ ${GLUON_TRICKS_VENV:-} ]]; then
     venv=$GLUON_TRICKS_VENV
     require_ready "$venv"
 else
     venv=$clone/.venv
-    make_venv "$venv" cpu
-    mend_opencv "$venv"
+    make_venv "$venv" docker/requirements-cpu.txt
 fi
 python=$venv/bin/python
 mkdir -p "$dir"

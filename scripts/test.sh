@@ -30,7 +30,6 @@ install_horovod() { # DIR
     ! has_horovod "$1" || return 0
     require_compiler || return
     echo "building Horovod for MXNet on the CPU (2 to 5 minutes, once)"
-    pip_in "$1" install 'setuptools<70' wheel packaging 'cmake<4' || return 1
     build_horovod "$1" || return 1
     # pip's cache may have held a wheel that was built for another framework.
     has_horovod "$1" || build_horovod "$1" --no-cache-dir || return 1
@@ -50,10 +49,42 @@ build_horovod() ( # DIR PIP-ARGUMENTS...
         HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 \
         HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 HOROVOD_CPU_OPERATIONS=GLOO \
         pip_in "$work/venv" wheel --no-build-isolation --no-deps --wheel-dir "$work" "$@" \
-        horovod==0.28.1 || exit
-    pip_in "$dir" install --force-reinstall --no-deps "$work"/horovod-*.whl || exit
-    pip_in "$dir" install horovod # what it depends on
+        --require-hashes -r "$clone/docker/requirements-horovod.txt" || exit
+    pip_in "$dir" install --force-reinstall --no-deps "$work"/horovod-*.whl
 )
+
+# has_native DIR: whether the C++ decoder is there, built from the sources that are there.
+has_native() {
+    "$1/bin/python" -I 2>/dev/null - <<'END'
+import sys
+
+from gluon_tricks.data.native import why_not
+
+sys.exit(why_not() is not None)
+END
+}
+
+# require_native PYTHON: makes sure of what the C++ decoder's build needs, as require_packages does.
+require_native() {
+    local include missing=()
+    include=$("$1" -c 'import sysconfig; print(sysconfig.get_paths()["include"])') || return
+    command -v g++ >/dev/null || missing+=(g++)
+    [[ -f $include/Python.h ]] || missing+=(python3.11-dev)
+    g++ -E -x c++ - <<<$'#include <cstdio>\n#include <jpeglib.h>' &>/dev/null \
+        || missing+=(libjpeg62-turbo-dev)
+    require_packages "the tests of the native decoder will skip" "${missing[@]}"
+}
+
+# build_native DIR: builds the C++ decoder, which make_venv goes without where its build fails; here
+# the compiler's words are shown and the status is not 0.
+build_native() {
+    ! has_native "$1" || return 0
+    echo "building the native decoder"
+    GLUON_TRICKS_NATIVE=required install_project "$1"
+}
+
+# Its functions' tests source it.
+[[ $0 == "${BASH_SOURCE[0]}" ]] || return 0
 
 venv=$(realpath -m -- "${GLUON_TRICKS_TEST_VENV:-$clone/.venv-test}")
 arguments=()
@@ -72,14 +103,13 @@ if ! has_native "$venv"; then
     ((native == 0 || native == 2)) || exit "$native" # 2: it said what is missing
 fi
 
-extras=cpu,tensorboard,export,test
-if ! is_installed "$venv" "$extras" || ! has_horovod "$venv"; then
+locks=(docker/requirements-{cpu,test}.txt)
+if ! is_installed "$venv" "${locks[@]}" || ! has_horovod "$venv"; then
     has_horovod "$venv" || require_compiler # said now, not after the install
-    make_venv "$venv" "$extras"
+    make_venv "$venv" "${locks[@]}"
     locked "$venv" install_horovod "$venv"
 fi
 ((native)) || locked "$venv" build_native "$venv"
-mend_opencv "$venv"
 
 cd -- "$clone"
 export PATH="$venv/bin:$PATH" # for tests that start horovodrun or python by name

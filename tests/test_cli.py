@@ -2,6 +2,7 @@
 
 import os
 import signal
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -187,17 +188,41 @@ def test_a_rank_whose_launcher_is_gone_before_it_began():
 
 def test_missing_packages_are_named_with_their_remedy(end):
     code, line = end(raising(ModuleNotFoundError("No module named 'mxnet'", name="mxnet")))
-    assert code == 1 and "pip install -e '.[cpu]'" in line
+    assert code == 1 and "`pip install --no-deps --require-hashes -r docker/requirements-cpu.txt`" \
+        in line
     code, line = end(raising(ImportError("libGL.so.1: cannot open", name="cv2")))
-    assert code == 1 and "pip install opencv-python-headless==4.11.0.86" in line
+    assert code == 1 and "pip install --no-deps opencv-python-headless==4.11.0.86`" in line
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(("names", "gone"), [
+    (["opencv-python"], "pip uninstall -y opencv-python && "),
+    (["opencv_python_headless", "opencv-python", "numpy"],
+     "pip uninstall -y opencv-python opencv-python-headless && "),
+    ([], "")])
+@pytest.mark.parametrize("error", [ImportError, ModuleNotFoundError])
+def test_opencvs_remedy_uninstalls_what_is_listed(tmp_path, monkeypatch, names, gone, error):
+    for name in names:
+        info = tmp_path / f"{name}-4.9.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 4.9\n")
+    found = list(metadata.distributions(path=[str(tmp_path)]))
+    monkeypatch.setattr(cli.metadata, "distributions", lambda: found)
+    remedy = cli.import_remedy(error("libGL.so.1: cannot open", name="cv2"))
+    if not names and error is ModuleNotFoundError:  # nothing is there
+        assert "-r docker/requirements-cpu.txt`" in remedy
+    else:
+        assert remedy == ("OpenCV cannot load here (libGL.so.1: cannot open): put the headless "
+                          f"build in its place, `{gone}pip install --no-deps "
+                          "opencv-python-headless==4.11.0.86`")
 
 
 @pytest.mark.parametrize(("library", "remedy"), [
     ("libgomp.so.1", "apt-get install libgomp1"),
     ("libquadmath.so.0", "apt-get install libquadmath0"),
     ("libother-1.2.so", "install the package of the system's that has libother-1.2.so"),
-    ("libcuda.so.1", "take the CPU build"), ("libcudnn.so.8", "pip install -e '.[gpu]'")])
+    ("libcuda.so.1", "take the CPU build"),
+    ("libcudnn.so.8", "--require-hashes -r docker/requirements-gpu.txt` installs them")])
 def test_a_library_that_mxnet_does_not_find_is_named_with_its_remedy(end, library, remedy):
     said = f"{library}: cannot open shared object file: No such file or directory"
     code, line = end(raising(OSError(said)))

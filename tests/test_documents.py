@@ -125,6 +125,15 @@ def test_a_message_of_the_troubleshooting_table_is_said_by_the_code(message):
     assert re.search(pattern, all_said()), message
 
 
+def test_no_install_brings_opencv_python_over_the_headless_one():
+    """gluoncv asks for it by name: the lock's packages and this one are installed without."""
+    for text in [all_said(), *(page.read_text() for page in PAGES)]:
+        assert not re.findall(r"\.\[(?:cpu|gpu|export|tensorboard|test)|(?<!deps )-e \.", text)
+        for lock in re.findall(r"docker/requirements-\w+\.txt", text):
+            assert (ROOT / lock).is_file(), lock
+    assert "pip install --no-deps -e ." in (ROOT / "README.md").read_text()
+
+
 def test_a_message_that_nobody_says_would_be_found_out():
     assert not re.search(r"MXNet\ sees\ no\ GPU\ there", all_said())
     assert re.search(r"MXNet\ sees\ no\ GPU\ here", all_said())

@@ -13,6 +13,8 @@ import gluon_tricks
 from gluon_tricks import WrongEnvironment, _problem
 
 ROOT = Path(gluon_tricks.__file__).parent.parent
+CPU = "docker/requirements-cpu.txt"
+UNREAD = ("README.md", "gluon_tricks/_native/core.so", "docker/requirements-gpu.txt")
 
 
 @pytest.fixture
@@ -124,36 +126,155 @@ def test_the_check_runs_on_older_pythons_too():
     assert postponed or not [text for text in annotations if "|" in text or "[" in text]
 
 
-def in_shell(command, *, clone=ROOT, path=None, **variables):
-    """A command of bash that knows the functions of scripts/_venv.sh."""
+def in_shell(command, *, clone=ROOT, script="_venv.sh", path=None, **variables):
+    """A command of bash that knows the functions of one of scripts/."""
     environment = {name: value for name, value in os.environ.items() if name != "CI"}
     return subprocess.run(
-        [shutil.which("bash"), "-c", f"source '{clone}/scripts/_venv.sh'; {command}"],
+        [shutil.which("bash"), "-c", f"source '{clone}/scripts/{script}'; {command}"],
         capture_output=True, text=True, timeout=60,
         env={**environment, **({"PATH": str(path)} if path else {}), **variables})
 
 
+@pytest.fixture
+def copy(tmp_path):
+    """A clone of what an install reads."""
+    clone = tmp_path / "a clone"
+    for name in ("gluon_tricks/_native", "scripts", "docker"):
+        shutil.copytree(ROOT / name, clone / name)
+    for name in ("setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, clone)
+    return clone
+
+
 @pytest.mark.parametrize("change", [
     "gluon_tricks/_native/module.cpp", "gluon_tricks/_native/transcode.h", "setup.py",
-    "pyproject.toml", "gluon_tricks/_native/new.cpp", "README.md", "gluon_tricks/_native/core.so",
+    "pyproject.toml", "gluon_tricks/_native/new.cpp", "docker/requirements-cpu.txt",
+    "docker/requirements-build.txt", *UNREAD,
 ])
-def test_an_install_is_done_again_where_what_is_built_has_changed(tmp_path, change):
-    shutil.copytree(ROOT / "gluon_tricks" / "_native", tmp_path / "gluon_tricks" / "_native")
-    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
-    for name in ("setup.py", "pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, tmp_path)
-
-    def stamp():
-        done = in_shell("_stamp /venv cpu", clone=tmp_path)
+def test_an_install_is_done_again_where_what_is_built_has_changed(copy, change):
+    def stamp(*locks):
+        done = in_shell(f"_stamp /venv {' '.join(locks)}", clone=copy)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
-    before = stamp()
-    assert before == stamp()
-    assert before.splitlines()[:3] == ["/venv", str(tmp_path), "cpu"]
-    with open(tmp_path / change, "a") as file:
+    before = stamp(CPU)
+    assert before == stamp(CPU) != stamp(CPU, "docker/requirements-test.txt")
+    assert before.splitlines()[:2] == ["/venv", str(copy)]
+    with open(copy / change, "a") as file:
         file.write("\n")
-    assert (stamp() == before) == (change in ("README.md", "gluon_tricks/_native/core.so"))
+    assert (stamp(CPU) == before) == (change in UNREAD)
+
+
+# Python 3.11, as scripts/_venv.sh asks it. Writes down what pip is to do; with LOG.fail it fails.
+FAKE = """
+case "$*" in
+    *sys.executable*) echo "$0" ;;
+    *%d.%d*) echo 3.11 ;;
+    "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    "-m pip "*) echo "${*:3}" >>"$LOG" && [[ ! -e $LOG.fail || $3$4 != -qinstall ]] ;;
+    "-c import ensurepip, venv" | "-c import ctypes"* | "-c import pip, sys"*) ;;
+    *) exit 3 ;;
+esac"""
+
+
+@pytest.fixture
+def make_venv(copy, tmp_path):
+    """make_venv(dir): make_venv of the copy with that Python; the process, and what pip was to do.
+    """
+    (tmp_path / "fake").mkdir()
+    executable(tmp_path / "fake" / "python3.11", FAKE)
+    log = tmp_path / "log"
+
+    def run(folder):
+        log.write_text("")
+        done = in_shell(f"make_venv '{folder}' {CPU}", clone=copy, LOG=str(log),
+                        path=f"{tmp_path / 'fake'}{os.pathsep}{os.environ['PATH']}")
+        return done, log.read_text().splitlines()
+    return run
+
+
+@pytest.fixture
+def steps(copy):
+    """What pip does in an install: nothing else may decide what comes."""
+    return ["-q -q uninstall -y opencv-python opencv-python-headless",
+            "-q install --no-deps --require-hashes -r docker/requirements-build.txt "
+            f"--requirement={CPU}",
+            f"-q install --no-deps --no-build-isolation -e {copy}"]
+
+
+def test_an_environment_is_made_from_the_lock_once(make_venv, steps, copy, tmp_path):
+    venv = tmp_path / "venv"
+    done, asked = make_venv(venv)
+    assert (done.returncode, done.stderr, asked) == (0, "", steps)
+    assert done.stdout == (f"making a virtual environment in {venv}\n"
+                           f"installing the pinned CPU stack into {venv} (about 1 minute)\n")
+    done, asked = make_venv(venv)
+    assert (done.returncode, done.stdout, done.stderr, asked) == (0, "", "", [])
+    # A lock that has changed is installed into what is there.
+    (venv / "horovod").touch()
+    with open(copy / CPU, "a") as file:
+        file.write("\n")
+    done, asked = make_venv(venv)
+    assert "making" not in done.stdout and (venv / "horovod").exists()
+    assert (done.returncode, asked) == (0, steps)
+
+
+def test_an_install_that_failed_is_begun_again(make_venv, steps, copy, tmp_path):
+    (tmp_path / "log.fail").touch()
+    done, asked = make_venv(tmp_path / "venv")
+    assert (done.returncode, asked) == (1, steps[:2])
+    assert done.stderr == ("the install failed, see pip's message above; run this again to try "
+                           "once more\n")
+    (tmp_path / "log.fail").unlink()
+    (tmp_path / "venv" / "half").touch()
+    done, asked = make_venv(tmp_path / "venv")
+    assert (done.returncode, done.stderr, asked) == (0, "", steps)
+    assert "making a virtual environment" in done.stdout
+    assert not (tmp_path / "venv" / "half").exists()
+    # Nor does one that failed over a finished one count as that.
+    before = (copy / CPU).read_text()
+    (copy / CPU).write_text(f"{before}\n")
+    (tmp_path / "log.fail").touch()
+    assert make_venv(tmp_path / "venv")[0].returncode == 1
+    (tmp_path / "log.fail").unlink()
+    (copy / CPU).write_text(before)
+    assert make_venv(tmp_path / "venv")[1] == steps
+
+
+def test_an_environment_that_was_moved_is_made_again(make_venv, steps, tmp_path):
+    make_venv(tmp_path / "venv")
+    (tmp_path / "venv").rename(tmp_path / "moved")
+    done, asked = make_venv(tmp_path / "moved")
+    assert "making a virtual environment" in done.stdout
+    assert (done.returncode, asked) == (0, steps)
+
+
+def test_what_somebody_else_made_is_not_deleted(make_venv, tmp_path):
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "thesis.tex").touch()
+    done, asked = make_venv(tmp_path / "venv")
+    assert (done.returncode, done.stdout, asked) == (2, "", [])
+    assert done.stderr == (f"{tmp_path}/venv holds something else than a Python 3.11 environment; "
+                           "move it away\n")
+    assert (tmp_path / "venv" / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(("pythons", "found", "line"), [
+    ({}, "", "gluon_tricks needs Python 3.11, which was not found (no Python at all); on Debian"),
+    ({"python3": FAKE.replace("3.11", "3.12"), "python": "exit 1"}, "",
+     "gluon_tricks needs Python 3.11, which was not found (python3 is 3.12); on Debian"),
+    ({"python3": FAKE.replace('"-c import ensurepip, venv" | ', "")}, "",
+     "/bin/python3 lacks the modules venv and ensurepip; on Debian: apt-get install python3.11-"),
+    ({"python3.11": "exit 127", "python3": FAKE.replace("3.11", "3.9"), "python": FAKE}, "python",
+     ""),
+])
+def test_which_python_is_found(bare_path, pythons, found, line):
+    for name, text in pythons.items():
+        executable(bare_path / name, text)
+    done = in_shell("find_python", path=bare_path)
+    assert done.stdout == (f"{bare_path}/{found}\n" if found else "")
+    assert done.returncode == (0 if found else 2)
+    assert line in done.stderr and done.stderr.count("\n") == (0 if found else 1)
 
 
 @pytest.fixture
@@ -181,7 +302,7 @@ def test_what_the_native_decoder_lacks_is_one_line(bare_path, compiler, missing)
     python = f"{bare_path}/python"
     executable(bare_path / "python", f"echo {bare_path}")
     (bare_path / "Python.h").touch()
-    done = in_shell(f"require_native {python}", path=bare_path)
+    done = in_shell(f"require_native {python}", script="test.sh", path=bare_path)
     line = (f"the tests of the native decoder will skip; on Debian: apt-get install {missing}\n"
             if missing else "")
     assert (done.returncode, done.stdout, done.stderr) == (2 if missing else 0, "", line)
@@ -191,7 +312,8 @@ def test_what_the_native_decoder_lacks_is_one_line(bare_path, compiler, missing)
 def test_as_root_in_ci_what_the_native_decoder_lacks_is_installed(bare_path):
     executable(bare_path / "python", f"echo {bare_path}")
     executable(bare_path / "apt-get", f'echo "$@" >>{bare_path}/asked')
-    done = in_shell(f"require_native {bare_path}/python", path=bare_path, CI="true")
+    done = in_shell(f"require_native {bare_path}/python", script="test.sh", path=bare_path,
+                    CI="true")
     assert (done.returncode, done.stderr) == (0, "")
     assert (bare_path / "asked").read_text().splitlines()[-1].endswith(
         " g++ python3.11-dev libjpeg62-turbo-dev")
@@ -227,7 +349,9 @@ def test_quickstart_refuses_an_environment_of_another_project(tmp_path, package)
     assert (done.returncode, done.stdout) == (2, "")
     line, = done.stderr.splitlines()
     assert f"GLUON_TRICKS_VENV={tmp_path}/venv has not this project" in line
-    assert "pip install -e" in line and not (tmp_path / "demo").exists()
+    assert line.endswith(f"in {ROOT}, pip install --no-deps --require-hashes -r {CPU} && "
+                         "pip install --no-deps -e .")
+    assert not (tmp_path / "demo").exists()
 
 
 def test_quickstart_refuses_what_is_no_environment(tmp_path):

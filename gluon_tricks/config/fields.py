@@ -13,6 +13,7 @@ Nothing else lists settings by name. Beside what argparse takes, a field may say
     not_in        the scripts that train and do not have it
 """
 
+import argparse
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -69,10 +70,14 @@ def flag_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def numbers(kind: type) -> Callable[[str], tuple]:
-    """What argparse makes of numbers with commas between."""
+def numbers(kind: type, *, distinct: bool = False) -> Callable[[str], tuple]:
+    """What argparse makes of numbers with commas between; if they must be `distinct`, of one or
+    more, each kept once."""
     def parse(text: str) -> tuple:
-        return tuple(kind(part) for part in text.split(",") if part.strip())
+        values = tuple(kind(part) for part in text.split(",") if part.strip())
+        if distinct and not values:
+            raise argparse.ArgumentTypeError("needs a number")
+        return tuple(dict.fromkeys(values)) if distinct else values
     parse.__name__ = f"comma-separated list of {kind.__name__}"  # argparse's messages use it
     return parse
 

@@ -6,10 +6,10 @@ import importlib
 from importlib import resources
 from types import ModuleType
 
-from gluon_tricks.errors import InputError
+from gluon_tricks.errors import INSTALL_PROJECT, InputError
 
 MODULE = "gluon_tricks._native.core"
-INSTALL = "apt-get install g++ libjpeg62-turbo-dev, then pip install -e '.[cpu]' (or [gpu]) again"
+INSTALL = f"apt-get install g++ libjpeg62-turbo-dev, then {INSTALL_PROJECT} again"
 
 
 @functools.cache

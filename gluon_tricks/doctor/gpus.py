@@ -7,6 +7,7 @@ from gluon_tricks import cli
 from gluon_tricks.doctor.child import Answer
 from gluon_tricks.doctor.finding import FAULT, OK, WARNING, Finding
 from gluon_tricks.doctor.packages import installed
+from gluon_tricks.errors import install_packages
 from gluon_tricks.machine import cuda, gpus
 
 GROUP = "GPUs"
@@ -17,9 +18,9 @@ def libraries(answer: Answer, builds: bool) -> list[Finding]:
     """
     if not builds:
         return [Finding(GROUP, OK, "CUDA's libraries", "MXNet's CPU build needs none")]
+    again = f"`{install_packages('gpu', '--force-reinstall ')}`"
     if answer.ended:
-        return [Finding(GROUP, FAULT, "CUDA's libraries", answer.ended,
-                        "`pip install --force-reinstall -e '.[gpu]'`")]
+        return [Finding(GROUP, FAULT, "CUDA's libraries", answer.ended, again)]
     found = [_library(report) for report in answer.reports if "file" in report]
     missing = [report for report in answer.reports if "error" in report]
     if missing:
@@ -27,7 +28,7 @@ def libraries(answer: Answer, builds: bool) -> list[Finding]:
         found.append(Finding(
             GROUP, FAULT, "CUDA's libraries", f"{len(missing)} of {len(answer.reports)} do not "
             f"load: {', '.join(report['soname'] for report in missing)} ({error})",
-            cli.import_remedy(OSError(error)) or "`pip install --force-reinstall -e '.[gpu]'`"))
+            cli.import_remedy(OSError(error)) or again))
     return found
 
 
@@ -102,7 +103,7 @@ def seen(answer: Answer, usable: int, builds: bool, num_gpus: int) -> tuple[list
                         counts[0]["refusal"])], count
     if usable and not builds:
         return [Finding(GROUP, WARNING, "MXNet's GPUs", f"0 of {usable}: it is the CPU build",
-                        "`pip uninstall -y mxnet`, then `pip install -e '.[gpu]'`")], 0
+                        f"`pip uninstall -y mxnet && {install_packages('gpu')}`")], 0
     if usable > mine:
         errors = [report["error"] for report in answer.reports if "error" in report]
         return [Finding(GROUP, WARNING, "MXNet's GPUs", f"{mine} of {usable}"

@@ -5,8 +5,10 @@ import re
 import sys
 from importlib import metadata
 
+from gluon_tricks import cli
 from gluon_tricks.doctor.child import Answer
 from gluon_tricks.doctor.finding import FAULT, OK, WARNING, Finding
+from gluon_tricks.errors import INSTALL_PROJECT, install_packages
 from gluon_tricks.machine import cuda
 
 GROUP = "packages"
@@ -100,7 +102,7 @@ def mxnet(answer: Answer, num_gpus: int) -> list[Finding]:
     if len(here) > 1:
         found.append(Finding(
             GROUP, WARNING, "MXNet's packages", f"{listed}: they overwrite each other's files",
-            f"`pip uninstall -y {' '.join(here)}`, then `pip install -e '.[cpu]'` (or [gpu])"))
+            f"`pip uninstall -y {' '.join(here)} && {install_packages()}` (or -gpu.txt)"))
     fault = failure("MXNet", answer, next(iter(here), "mxnet"))
     if fault and not (answer.reports and "version" in answer.reports[0]):
         return [*found, fault]
@@ -117,37 +119,44 @@ def _features(features: dict[str, bool], num_gpus: int) -> Finding:
     value = "with " + ", ".join(name for name, there in has.items() if there)
     lacking = [name for name, there in has.items() if not there]
     value += f"; without {', '.join(lacking)}" if lacking else ""
-    other = f"`pip uninstall -y {' '.join(BUILDS)}`, then `pip install -e '.[%s]'`"
+
+    def other(device: str) -> str:
+        return f"`pip uninstall -y {' '.join(BUILDS)} && {install_packages(device)}`"
     if num_gpus and not has["CUDA"]:
         return Finding(GROUP, FAULT, "MXNet's build", f"{value}; --num-gpus {num_gpus} needs CUDA",
-                       other % "gpu")
+                       other("gpu"))
     slow = [reason for name, reason in _SLOW.items() if name in lacking]
     if slow:
         return Finding(GROUP, WARNING, "MXNet's build", f"{value}: {'; '.join(slow)}",
-                       other % "cpu")
+                       other("cpu"))
     return Finding(GROUP, OK, "MXNet's build", value)
 
 
 def opencv(answer: Answer) -> list[Finding]:
-    here = [f"{name} {version}" for name, version in installed().items()
-            if name.startswith("opencv-")]
+    """Which of its packages is there, whether it loads, and the line that repairs it if not."""
+    here = {name: version for name, version in installed().items() if name.startswith("opencv-")}
+    listed = ", ".join(f"{name} {version}" for name, version in here.items()) or "not of pip"
+    if len(here) > 1:
+        listed += ": they overwrite each other's files"
     fault = failure("OpenCV", answer, "opencv-python")
     if fault:
-        return [fault]
+        return [fault._replace(value=f"{fault.value} ({listed})", remedy=cli.opencv_remedy(here))]
     report = answer.reports[0]
     kind = "headless" if report["gui"] == "NONE" else f"with windows ({report['gui']})"
-    value = f"{report['version']}, {kind} ({', '.join(here) or 'not of pip'})"
-    if len(here) > 1:
-        return [Finding(GROUP, WARNING, "OpenCV", f"{value}: they overwrite each other's files",
-                        "uninstall all of them, and install one")]
-    return [Finding(GROUP, OK, "OpenCV", value)]
+    value = f"{report['version']}, {kind} ({listed})"
+    pin = pinned().get("opencv-python")
+    if pin and set(here.values()) - {pin}:
+        value += f", and {pin} is what works with the rest"
+    elif len(here) < 2:
+        return [Finding(GROUP, OK, "OpenCV", value)]
+    return [Finding(GROUP, WARNING, "OpenCV", value, cli.opencv_remedy(here))]
 
 
 def native(answer: Answer) -> list[Finding]:
     name = "native decoder"
     if answer.ended:
         return [Finding(GROUP, FAULT, name, answer.ended, "take --data-backend opencv, and build "
-                        "it anew: `pip install --force-reinstall --no-deps -e .`")]
+                        f"it again: `{INSTALL_PROJECT}`")]
     report = answer.reports[0]
     reason = report.get("error") or report["why_not"]
     if reason:
@@ -174,16 +183,16 @@ def others() -> list[Finding]:
         found.append(Finding(GROUP, OK, name, version or f"not installed; only {use} needs it"))
     if not pins:
         return [*found, Finding(GROUP, WARNING, "gluon_tricks", "not installed, run from its "
-                                "folder", "`pip install -e '.[cpu]'` (or [gpu])")]
+                                "folder", f"`{INSTALL_PROJECT}`")]
     missing = sorted(required() - here.keys() - _TOLD)
     if missing:
         found.append(Finding(GROUP, FAULT, "missing packages", ", ".join(missing),
-                             "`pip install -e '.[cpu]'` (or [gpu])"))
+                             f"`{install_packages()}` (or -gpu.txt)"))
     wrong = {name: pin for name, pin in pins.items() if here.get(name, pin) != pin}
     for name, pin in wrong.items():
-        if name != "numpy":
+        if name not in ("numpy", "opencv-python"):
             found.append(Finding(GROUP, WARNING, name, f"{here[name]}, and {pin} is what works "
-                                 "with the rest", f"`pip install {name}=={pin}`"))
+                                 "with the rest", f"`pip install --no-deps {name}=={pin}`"))
     if not wrong:
         found.append(Finding(GROUP, OK, "versions", "all as this project pins them"))
     return found

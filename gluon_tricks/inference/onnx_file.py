@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import mxnet as mx
 import numpy as np
 
-from gluon_tricks.errors import InputError
+from gluon_tricks.errors import InputError, install_packages
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -25,7 +25,7 @@ _TOO_NEW = 1, 18  # the onnx that took away what mx2onnx calls
 
 def require() -> None:
     """Raises InputError where onnx or onnxruntime is missing, or onnx is too new for MXNet."""
-    remedy = "pip install -e '.[cpu,export]' (or [gpu,export])"
+    remedy = f"{install_packages()} (or -gpu.txt)"
     for name in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(name) is None:
             raise InputError(f"--format onnx needs {name}: {remedy}")

@@ -1,9 +1,9 @@
 """CUDA 11's libraries as pip's wheels bring them, loaded before MXNet, wherever that is imported.
 
-`pip install '.[gpu]'` puts them into site-packages/nvidia/*/lib, where the system's loader does not
-look. It does not look for what is loaded already, though: so they are loaded by their paths as soon
-as `import mxnet` begins, and not before, for they are 3 GB. Where mxnet-cu112 or the wheels are
-missing nothing is done, and MXNet finds what the system has, or says itself what it lacks.
+They lie in site-packages/nvidia/*/lib, where the system's loader does not look. It does not look
+for what is loaded already, though: so they are loaded by their paths as soon as `import mxnet`
+begins, and not before, for they are 3 GB. Where mxnet-cu112 or the wheels are missing nothing is
+done, and MXNet finds what the system has, or says itself what it lacks.
 """
 
 import contextlib

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from gluon_tricks import files
 from gluon_tricks.config.settings import RunSettings
-from gluon_tricks.errors import InputError
+from gluon_tricks.errors import InputError, install_packages
 from gluon_tricks.runs.curves import Panel, draw_curves
 from gluon_tricks.runs.linefile import LineFile
 from gluon_tricks.runs.progress import Progress
@@ -237,8 +237,7 @@ class SilentLog:
 def check_tensorboard(settings: RunSettings) -> None:
     """Raises InputError where TensorBoard's files are asked for and the package is missing."""
     if settings.tensorboard and importlib.util.find_spec("tensorboardX") is None:
-        raise InputError("--tensorboard needs tensorboardX: pip install -e '.[cpu,tensorboard]' "
-                         "(or [gpu,tensorboard])")
+        raise InputError(f"--tensorboard needs tensorboardX: {install_packages()} (or -gpu.txt)")
 
 
 def _board(folder: Path, settings: RunSettings, update: int) -> Any:

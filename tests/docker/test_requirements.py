@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
-NAMES = ["cpu", "gpu", "horovod", "build"]
+NAMES = ["cpu", "gpu", "horovod", "build", "test"]
 
 
 def asked_for() -> dict[str, list[Requirement]]:
@@ -44,11 +44,10 @@ def test_every_package_has_hashes_and_no_index_is_named(name):
     assert packages and all(hashes for _, hashes in packages.values())
 
 
-@pytest.mark.parametrize("device", ["cpu", "gpu"])
-def test_an_image_has_what_setup_asks_for(device):
-    setup, packages = asked_for(), locked(device)
-    wanted = [requirement for extra in ("", device, "tensorboard", "export")
-              for requirement in setup[extra]]
+def check(packages: dict[str, tuple[str, list[str]]], *extras: str) -> None:
+    """Fails unless the packages have what setup.py asks for, OpenCV without its windows."""
+    setup = asked_for()
+    wanted = [requirement for extra in ("", *extras) for requirement in setup[extra]]
     assert len(wanted) > 15
     for requirement in wanted:
         name = requirement.name.lower().replace("_", "-")
@@ -58,6 +57,26 @@ def test_an_image_has_what_setup_asks_for(device):
         assert requirement.specifier.contains(packages[name][0]), \
             f"{requirement}, but {packages[name][0]} is locked: run `bash docker/lock.sh`"
     assert not {"opencv-python", "horovod"} & set(packages)
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_an_image_has_what_setup_asks_for(device):
+    check(locked(device), device, "tensorboard", "export")
+
+
+def test_the_tests_have_what_setup_asks_for():
+    cpu, added = locked("cpu"), locked("test")
+    assert not set(cpu) & set(added)
+    check(cpu | added, "cpu", "tensorboard", "export", "test")
+    assert "cmake" in added  # Horovod's build runs it
+
+
+def test_one_version_where_locks_are_installed_at_once():
+    """scripts/_venv.sh hands pip several."""
+    found = {}
+    for name in ("build", "cpu", "test"):
+        for package, locked_as in locked(name).items():
+            assert found.setdefault(package, locked_as) == locked_as
 
 
 def test_one_mxnet_an_image():

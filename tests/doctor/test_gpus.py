@@ -77,7 +77,8 @@ def test_libraries(monkeypatch):
     assert levels(found) == {"libcudart.so.11.0": "ok", "CUDA's libraries": "fault"}
     assert found[1].value.startswith("1 of 2 do not load: libnccl.so.2 (libnccl.so.2: cannot open")
     assert found[0].value == "libcudart.so.11.2.72, /cuda/libcudart.so.11.2.72"
-    assert "pip install -e '.[gpu]'" in found[1].remedy
+    assert "pip install --no-deps --require-hashes -r docker/requirements-gpu.txt`" \
+        in found[1].remedy
     assert levels(gpus.libraries(Answer([], "crashed (SIGBUS)"), True)) == {
         "CUDA's libraries": "fault"}
 
@@ -91,7 +92,8 @@ def test_how_many_a_run_can_have(mine, usable, builds, expected, count):
     assert (levels(found), ready) == (expected, count)
     if usable and not builds:
         assert found[0].value == "0 of 2: it is the CPU build"
-        assert "pip install -e '.[gpu]'" in found[0].remedy
+        assert "mxnet && pip install --no-deps --require-hashes -r docker/requirements-gpu.txt`" \
+            in found[0].remedy
 
 
 def test_more_than_there_are():

@@ -1,6 +1,7 @@
 """Findings on packages, of what children said and pip knows."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from gluon_tricks.doctor.child import Answer
 FEATURES = dict.fromkeys(("MKLDNN", "OPENMP", "BLAS_OPEN", "LAPACK", "OPENCV"), True)
 LOADED = {"version": "1.9.1", "file": "/site/mxnet/__init__.py", "features": FEATURES}
 ENOUGH = {"gpus": 0, "refusal": None}
+HEADLESS = "pip install --no-deps opencv-python-headless==4.11.0.86"
 CV = {"version": "4.11.0", "file": "x", "gui": "NONE", "jpeg": "yes"}
 
 
@@ -83,7 +85,8 @@ def test_both_of_mxnets_packages(pip):
     found = packages.mxnet(Answer([LOADED, ENOUGH], None), 0)
     assert level_of(found) == {"MXNet's packages": "warning", "MXNet": "ok", "MXNet's build": "ok"}
     assert "mxnet 1.9.1, mxnet-cu112 1.9.1: they overwrite" in found[0].value
-    assert found[0].remedy.startswith("`pip uninstall -y mxnet mxnet-cu112`")
+    assert found[0].remedy.startswith(
+        "`pip uninstall -y mxnet mxnet-cu112 && pip install --no-deps --require-hashes -r ")
 
 
 @pytest.mark.parametrize(("answer", "said"), [
@@ -116,12 +119,41 @@ def test_how_mxnet_was_built(pip, change, num_gpus, level, part):
 @pytest.mark.parametrize(("here", "gui", "level", "part"), [
     ({"opencv-python": "4.11.0.86"}, "QT5", "ok", "with windows (QT5)"),
     ({"opencv-python-headless": "4.11.0.86"}, "NONE", "ok", "headless (opencv-python-headless"),
-    ({"opencv-python": "4.11.0.86", "opencv-python-headless": "4.9"}, "NONE", "warning",
-     "overwrite")])
+    ({"opencv-python-headless": "4.9.0.80"}, "NONE", "warning",
+     "(opencv-python-headless 4.9.0.80), and 4.11.0.86 is what works with the rest"),
+    ({"opencv-python": "4.11.0.86", "opencv-python-headless": "4.11.0.86"}, "NONE", "warning",
+     "(opencv-python 4.11.0.86, opencv-python-headless 4.11.0.86: they overwrite each other's")])
 def test_opencv(pip, here, gui, level, part):
-    pip(here)
+    pip(here, {"opencv-python": "4.11.0.86"})
     finding, = packages.opencv(Answer([{**CV, "gui": gui}], None))
     assert (finding.level, part in finding.value) == (level, True)
+    remedy = f"`pip uninstall -y {' '.join(here)} && {HEADLESS}`"
+    assert finding.remedy == (remedy if level != "ok" else "")
+
+
+@pytest.mark.parametrize(("here", "gone"), [
+    ({"opencv-python": "4.11.0.86"}, "pip uninstall -y opencv-python && "),
+    ({"opencv-python-headless": "4.11.0.86", "opencv-python": "4.11.0.86"},
+     "pip uninstall -y opencv-python opencv-python-headless && "),
+    ({}, "")])
+@pytest.mark.parametrize(("answer", "said"), [
+    (Answer([{"error": "ImportError: libGL.so.1: cannot open", "remedy": "x"}], None),
+     "does not load: ImportError: libGL.so.1: cannot open ("),
+    # What uninstalling one of two leaves.
+    (Answer([{"error": "ModuleNotFoundError: No module named 'cv2'", "remedy": ""}], None),
+     "does not load: ModuleNotFoundError: No module named 'cv2' ("),
+    (Answer([], "crashed (SIGSEGV)"), "does not load: crashed (SIGSEGV) (")])
+def test_opencv_that_does_not_load_is_repaired_by_one_line(pip, here, gone, answer, said):
+    pip(here)
+    finding, = packages.opencv(answer)
+    assert (finding.level, finding.remedy) == ("fault", f"`{gone}{HEADLESS}`")
+    assert finding.value.startswith(said) and "\n" not in finding.value
+    assert all(f"{name} {version}" in finding.value for name, version in here.items())
+
+
+def test_the_headless_pin_is_the_locks():
+    lock = (Path(gluon_tricks.__file__).parents[1] / "docker" / "requirements-cpu.txt").read_text()
+    assert f"\n{HEADLESS.split()[-1]} \\\n" in lock
 
 
 @pytest.mark.parametrize(("answer", "level", "remedy"), [
@@ -144,7 +176,7 @@ def test_versions_that_were_not_tested(pip):
                                "missing packages": "fault"}
     assert [(finding.value, finding.remedy) for finding in found
             if finding.level == "warning"] == [
-        ("1.18.0, and 1.16.2 is what works with the rest", "`pip install onnx==1.16.2`")]
+        ("1.18.0, and 1.16.2 is what works with the rest", "`pip install --no-deps onnx==1.16.2`")]
     assert [finding.value for finding in found if finding.level == "fault"] == [
         "portalocker, tabulate"]
     pip({"onnx": "1.16.2"}, {"onnx": "1.16.2"})

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CLONED = ("gluon_tricks", "scripts", "docs", "setup.py", "pyproject.toml", "README.md")
+CLONED = ("gluon_tricks", "scripts", "docker", "docs", "setup.py", "pyproject.toml", "README.md")
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,11 @@ def test_quickstart_learns_the_demo_and_then_skips_what_is_done(clone):
     assert (config["lr_mode"], config["warmup_epochs"], config["label_smoothing"],
             config["last_gamma"], config["no_wd"]) == ("cosine", 1, 0.1, True, True)
 
+    code = "import cv2; from gluon_tricks import cli; print(*cli.opencv_packages())"
+    said = subprocess.run([clone / ".venv" / "bin" / "python", "-c", code], cwd="/",
+                          capture_output=True, text=True)
+    assert (said.stdout, said.stderr) == ("opencv-python-headless\n", "")  # it needs no libGL
+
     before = changes(run)
     assert top1(quickstart(clone)) == top1(first)
     assert changes(run) == before

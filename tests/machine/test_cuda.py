@@ -99,8 +99,8 @@ def test_one_wheel_too_few_is_one_line(site, folder, soname, break_it):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"error: MXNet's CUDA build needs CUDA's libraries, which are not here ({soname}: cannot "
-        "open shared object file: No such file or directory): `pip install -e '.[gpu]'` installs "
-        "them\n")
+        "open shared object file: No such file or directory): `pip install --no-deps "
+        "--require-hashes -r docker/requirements-gpu.txt` installs them\n")
 
 
 def test_cudnn_takes_no_part_of_another_version(site, tmp_path):

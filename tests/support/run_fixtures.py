@@ -8,6 +8,7 @@ import mxnet as mx
 import pytest
 from mxnet.gluon import nn
 
+from gluon_tricks import errors
 from gluon_tricks.classification.settings import Settings
 
 
@@ -61,4 +62,4 @@ def onnx_packages():
     for name in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(name) is None:
             assert os.environ.get("CI") != "true", f"{name} is missing"
-            pytest.skip("needs pip install -e '.[export]'")
+            pytest.skip(f"needs {errors.install_packages()}")
