@@ -1,0 +1,117 @@
+"""Runs that version 0.1.0 left unfinished go on to what it made of them, and can be used.
+
+Whatever changes what a run computes is a setting whose absence means the old way.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mxnet as mx
+import numpy as np
+import pytest
+from exported import read
+from run_of_0_1_0 import RUNS, Small, call, images, instruction_sets
+
+ZIP = Path(__file__).parents[1] / "recorded" / "run_of_0_1_0.zip"
+SUPPORT = Path(__file__).parents[1] / "support"
+MEASURED = {"samples_per_second", "data_wait", "seconds"}  # of log.jsonl
+
+
+class Run(NamedTuple):
+    """A run's name, and what came of its folder."""
+
+    name: str
+    used: dict[str, Any]  # before it went on, and after
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def run(request, tmp_path_factory):
+    """A run that has gone on to its end, in a process of one thread; the current folder has it."""
+    if RUNS[request.param][0] == "native":
+        request.getfixturevalue("native_core")
+    folder = tmp_path_factory.mktemp(request.param)
+    with zipfile.ZipFile(ZIP) as file:
+        file.extractall(folder)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(SUPPORT / "run_of_0_1_0.py"), request.param],
+        cwd=folder, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    with contextlib.chdir(folder):
+        yield Run(request.param, json.loads(done.stdout))
+
+
+def same_bits_wanted():
+    theirs = json.loads(Path("processor.json").read_text())["instruction sets"]
+    return instruction_sets() == theirs
+
+
+def arrays(path):
+    return {name: array.asnumpy() for name, array in mx.nd.load(str(path)).items()}
+
+
+def test_it_goes_on_to_the_same_parameters(run):
+    """Bit by bit on a processor with the same instruction sets, elsewhere to a millionth."""
+    done, last = Path(f"{run.name}-done"), Path(run.name, "checkpoints", "000003")
+    files = {"last.params": Path(run.name), **{path.name: last for path in last.glob("*.params")}}
+    assert files.keys() == {path.name for path in done.glob("*.params")}
+    largest = max(np.abs(array).max() for array in arrays(done / "model.params").values())
+    for file, folder in files.items():
+        want, got = arrays(done / file), arrays(folder / file)
+        assert got.keys() == want.keys()
+        for name, array in want.items():
+            assert (got[name].dtype, got[name].shape) == (array.dtype, array.shape)
+            np.testing.assert_allclose(got[name], array, 0, 0 if same_bits_wanted() else
+                                       1e-6 * largest, err_msg=f"{file}: {name}")
+
+
+def log_of(folder):
+    """The lines' kinds, and their numbers."""
+    lines = [json.loads(line) for line in Path(folder, "log.jsonl").read_text().splitlines()]
+    return [line.pop("kind") for line in lines], [
+        {name: value for name, value in line.items() if name not in MEASURED} for line in lines]
+
+
+def test_its_log_goes_on(run):
+    """What the killed epoch wrote is gone; nothing has changed since then."""
+    (kinds, want), (own, got) = log_of(f"{run.name}-done"), log_of(run.name)
+    assert own == kinds and own[-2:] == ["epoch", "end"]
+    assert got == [pytest.approx(line, rel=1e-6) for line in want]
+    log, = Path(run.name).glob("train*.log")
+    said = log.read_text()
+    assert "going on from" in said and "warning" not in said and "KeyboardInterrupt" not in said
+    assert Path(run.name, "curves.png").is_file()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_it_is_evaluated_and_exported(run, when):
+    want, got = json.loads(Path("used.json").read_text())[run.name][when], run.used[when]
+    assert got.keys() == want.keys()
+    for name in want:
+        assert got[name] == (pytest.approx(want[name], rel=1e-6) if name != "logits" else
+                             [pytest.approx(row, rel=1e-6, abs=1e-6) for row in want[name]]), name
+
+
+@pytest.mark.parametrize("form", ["symbol", "params", "onnx"])
+def test_what_is_exported_gives_the_network_s_logits(run, form):
+    if form == "onnx" and importlib.util.find_spec("onnxruntime") is None:
+        assert os.environ.get("CI") != "true", "onnxruntime is missing"
+        pytest.skip("needs pip install -e '.[export]'")
+    call("export", f"--run {run.name} --format {form} --out {form}")
+    want = logits_of(f"{run.name}/best.params")
+    got = logits_of(form) if form == "params" else read(form, Path(form))(images())
+    np.testing.assert_allclose(got, want, 1e-5, 1e-5)
+    assert np.ptp(want) > 0.1, "logits that tell nothing"
+
+
+def logits_of(parameters):
+    network = Small(3)
+    network.load_parameters(parameters)
+    return network(mx.nd.array(images())).asnumpy()
