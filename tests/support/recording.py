@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import published_commands as published
-from gluon_tricks.classification.settle import resolve_without_data
 from script_modules import SCRIPTS, load_script
+
+from gluon_tricks.classification.settle import resolve_without_data
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 CORES = 1729  # of the machine whose scripts are asked for their flags
@@ -118,10 +119,10 @@ def dry_run(command: Command) -> dict[str, Any]:
             ("LOCAL_SIZE", min(command.ranks, 8)))}
     words = [command.script, "--dry-run", *shlex.split(command.words)]
     module = load_script(command.script)
-    with mock.patch.object(module.training, "dispatch", return_value=None) as carried_out, \
+    with mock.patch.object(module, "dispatch", return_value=None) as dispatched, \
             mock.patch.dict(os.environ, environment), mock.patch.object(sys, "argv", words):
         module.main()
-    _, settings = carried_out.call_args.args
+    _, settings = dispatched.call_args.args
     return json.loads(resolve_without_data(settings).to_json())
 
 
