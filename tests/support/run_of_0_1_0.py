@@ -43,11 +43,11 @@ COMMON = ("--model cifar_resnet20_v1 --rec-train data/train.rec --rec-val data/v
           "--seed 3 ")
 RUNS = {  # with which backend, and further flags
     "opencv": ("opencv", "--lr-mode cosine --warmup-epochs 1 --mixup --label-smoothing --no-wd "
-                         "--ema 0.9"),
+                         "--ema 0.9 --crop-ratio 0.8"),
     "native": ("native", "--optimizer lars --lars-eta 0.02 --lr 2 --accumulate 2 --l1 0.001 "
-                         "--clip-grad-norm 0.5 --lr-decay-epoch 2"),
+                         "--clip-grad-norm 0.5 --lr-decay-epoch 2 --rgb-mean 120,110,100"),
     "compat": ("opencv", "--gluoncv-compat --mode hybrid --mixup --label-smoothing --optimizer "
-                         "adabound --lr-mode poly --warmup-epochs 1 --auto-augment cifar10 "
+                         "sgd --lr-mode poly --warmup-epochs 1 --auto-augment cifar10 "
                          "--teacher cifar_resnet20_v1 --teacher-params data/teacher.params")}
 
 
@@ -140,9 +140,11 @@ def killed_in_the_third_epoch(name: str) -> Iterator[None]:
 
 
 def go_on(name: str) -> dict[str, Any]:
-    """What comes of a run's folder as it is, and when the run has gone on to its end."""
+    """What comes of a run's folder as it is, and when the run has gone on to its end; the same run
+    from its start is in NAME-again."""
     before = used(name)
     call("train_imagenet", f"{flags(name)} --resume auto")
+    call("train_imagenet", f"{flags(name)} --save-dir {name}-again")
     return {"before": before, "after": used(name)}
 
 
@@ -160,11 +162,13 @@ def make(name: str) -> dict[str, Any]:
                  *Path(name, "checkpoints", "000003").glob("*.params")):
         shutil.copy(path, done)
     shutil.rmtree(name)
+    shutil.rmtree(f"{name}-again")
     killed.rename(name)
     return found
 
 
 def make_all(out: Path) -> None:
+    """Write the zip."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         Path("data").mkdir()
         for part, count in (("train", 21), ("val", 7)):
