@@ -5,6 +5,11 @@
 # GLUON_TRICKS_TEST_VENV names. --slow adds the tests that take minutes. Paths among the
 # arguments are relative to the root of the clone. Builds the native decoder where g++ and libjpeg's
 # headers are there (as root in CI it installs them), skips its tests elsewhere.
+#
+# Runs pytest twice, with the same arguments: on all cores, up to 8, without the tests that are
+# marked `alone`; then these, one by one. Of the arguments, -m narrows both runs (and replaces
+# "not slow", as in pytest), -n is for the first, and after -x or --maxfail a failure of the first
+# is the last. --pdb makes both run in one process. A file named by --junitxml is the second run's.
 set -euo pipefail
 
 # shellcheck source=scripts/_venv.sh
@@ -88,11 +93,16 @@ build_native() {
 
 venv=$(realpath -m -- "${GLUON_TRICKS_TEST_VENV:-$clone/.venv-test}")
 arguments=()
-for argument; do
-    case $argument in
-        --slow) arguments+=(-m "") ;; # undoes the `-m 'not slow'` of pyproject.toml
-        *) arguments+=("$argument") ;;
+marks="not slow" stop=0
+while (($#)); do
+    case $1 in
+        --slow) marks="" ;;
+        -m) marks=${2?"-m needs an expression"} && shift ;;
+        -m?*) marks=${1#-m} ;;
+        -x | --exitfirst | --maxfail*) stop=1 && arguments+=("$1") ;;
+        *) arguments+=("$1") ;;
     esac
+    shift
 done
 
 native=0
@@ -113,4 +123,22 @@ fi
 
 cd -- "$clone"
 export PATH="$venv/bin:$PATH" # for tests that start horovodrun or python by name
-exec python -m pytest "${arguments[@]}"
+
+run() { # MARKS ARGUMENTS...: 5 where no test is left
+    echo "== tests marked: $1"
+    python -m pytest -m "$1" "${@:2}"
+}
+
+many=0 alone=0
+run "${marks:+($marks) and }not alone" -n auto --maxprocesses 8 --dist loadgroup \
+    --no-loadscope-reorder "${arguments[@]}" || many=$?
+# 2 and more: interrupted, or pytest cannot run at all; but for 5, no tests.
+if ((many > 1 && many != 5)) || ((many == 1 && stop)); then
+    exit "$many"
+fi
+run "${marks:+($marks) and }alone" "${arguments[@]}" -n 0 || alone=$?
+case $many,$alone in
+    0,5) exit 0 ;;
+    0,* | 5,*) exit "$alone" ;;
+    *) ((alone <= 1 || alone == 5)) && exit "$many" || exit "$alone" ;;
+esac

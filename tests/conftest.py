@@ -7,11 +7,15 @@ import os
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before MXNet is loaded, and for all processes
 
 import cv2
 import numpy as np
 import pytest
+from script_modules import run_script
 
 from gluon_tricks.data import native
 from gluon_tricks.data.record import RecordWriter
@@ -20,6 +24,15 @@ pytest_plugins = ["run_fixtures", "loader_fixtures"]  # of tests/support
 
 ROOT = Path(__file__).parent.parent
 SUPPORT = ROOT / "tests" / "support"
+# Warnings that Python shows no user.
+UNHEARD = DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning
+
+
+def pytest_collection_modifyitems(items):
+    """A file's tests stay together, so that what they share is made once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture
@@ -79,16 +92,36 @@ def native_core():
     return native.core()
 
 
+def _refusal(code: int, out: str, err: str) -> str:
+    lines = err.strip().splitlines()
+    assert code == 2, f"exit code {code}: {err}"
+    assert len(lines) == 1, f"not one line: {err}"
+    assert out == ""
+    return lines[0]
+
+
 @pytest.fixture
-def refused(script):
-    """Run a script that must refuse its input: exit code 2, one line on stderr; returns it."""
+def refused(capfd):
+    """Run a script that must refuse its input: exit code 2, one line on stderr; returns it. It runs
+    in this process, where it must not warn either."""
+    def run(name: str, *arguments) -> str:
+        capfd.readouterr()
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("default")
+            for category in UNHEARD:
+                warnings.simplefilter("ignore", category)
+            code = run_script(name, *arguments)
+        assert not warned, f"warns: {warned[0].message}"
+        return _refusal(code, *capfd.readouterr())
+    return run
+
+
+@pytest.fixture
+def refused_alone(script):
+    """As `refused`, in a process of its own."""
     def run(name: str, *arguments) -> str:
         done = script(name, *arguments)
-        lines = done.stderr.strip().splitlines()
-        assert done.returncode == 2, f"exit code {done.returncode}: {done.stderr}"
-        assert len(lines) == 1, f"not one line: {done.stderr}"
-        assert done.stdout == ""
-        return lines[0]
+        return _refusal(done.returncode, done.stdout, done.stderr)
     return run
 
 

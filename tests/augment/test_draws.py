@@ -76,7 +76,8 @@ def test_every_try_of_a_crop_has_it(attempt):
 @pytest.mark.parametrize(("changes", "names"), [
     ({"area": (0.1, 1.0)}, {"area"}), ({"area": (0.08, 0.97)}, {"area"}),
     ({"pca_noise": 0.11}, {"first component", "second component", "third component"}),
-    ({"color_jitter": 0.42}, {"hue", "saturation", "brightness"})], ids=str)
+    ({"color_jitter": 0.42}, {"hue", "saturation", "brightness"})],
+    ids=["least area", "most area", "color noise", "jitter"])  # a set's words differ by process
 def test_a_wrong_bound_is_caught(changes, names):
     numbers = drawn(TrainTransform(**changes))
     assert {name for name in PAPER if not likely(numbers[name], PAPER[name][0])} == names

@@ -19,7 +19,7 @@ EPOCHS, UPDATES, KILLS = 3, 8, 20
 SAVES = EPOCHS * (UPDATES + 1)  # after each update, and after each validation
 CLOCK = {"samples_per_second", "seconds", "data_wait", "waited"}  # what depends on the time
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture

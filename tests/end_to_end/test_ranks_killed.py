@@ -17,7 +17,7 @@ RECORDS, SAMPLES, UPDATES, EPOCHS = 52, 12, 4, 3
 # Of the batches that rank 1 takes; it comes to the second of update 8 after a save at update 6.
 AMID_UPDATE_8 = "take 16"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")

@@ -88,10 +88,10 @@ def test_what_the_launcher_finds_out(refused, flags, wrong, said):
     assert said in refused("train_imagenet", *flags, *wrong)
 
 
-def test_another_number_than_horovodrun_has_started(refused, flags, monkeypatch):
+def test_another_number_than_horovodrun_has_started(refused_alone, flags, monkeypatch):
     monkeypatch.setenv("HOROVOD_RANK", "1")
     monkeypatch.setenv("HOROVOD_SIZE", "2")
-    assert "--num-cpu-ranks 3, but 2 ranks were started" in refused(
+    assert "--num-cpu-ranks 3, but 2 ranks were started" in refused_alone(
         "train_imagenet", *flags, "--num-cpu-ranks", 3)
 
 

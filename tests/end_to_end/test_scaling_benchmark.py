@@ -129,6 +129,7 @@ def test_a_run_that_fails_is_one_line(run, body, error, said):
         run(body, "--rounds", 1, "--batch-size", 16)
 
 
+@pytest.mark.alone
 def test_a_failure_ends_what_runs_beside_it(run, scaling, tmp_path):
     """Of the control's two processes, the first fails as soon as the second is there."""
     (first, *_), (second, *_) = processor.cores()[:2]

@@ -15,7 +15,7 @@ from gluon_tricks.runs import checkpoint
 ROOT = Path(__file__).parents[2]
 EPOCHS, UPDATES = 4, 15
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import time
 import cv2
 import jpeg_writer
 import numpy as np
+import pytest
 from jpeg_writer import encode, scene
 from sampling import natively, pack, smooth
 
@@ -48,6 +49,7 @@ def test_a_job_has_a_descriptor_of_its_own_and_gives_it_back(native_core, tmp_pa
         assert job.run(0, 1) == []
 
 
+@pytest.mark.alone
 def test_other_threads_run_while_samples_are_made(native_core, tmp_path):
     jpeg = encode(cv2.resize(scene(200, 300), (3456, 2304)), "420")
     with pack(tmp_path / "a", [jpeg]) as records:

@@ -139,6 +139,7 @@ def test_of_ranks_that_end_together_the_cause_is_named(run, capfd, monkeypatch, 
     assert "error: rank 1 of 3 " in capfd.readouterr().err
 
 
+@pytest.mark.alone
 def test_the_others_have_their_grace_and_no_more(run):
     """Rank 0 needs a part of it; rank 1 is stuck, and its child would outlive it."""
     began = time.monotonic()
@@ -214,6 +215,7 @@ SAVING = """
 """
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("numbers", "code"), [
     ([signal.SIGTERM], 143), ([signal.SIGINT], 130), ([signal.SIGINT, signal.SIGINT], 130)])
 def test_signals_reach_all_ranks_and_saving_takes_its_time(start, tmp_path, numbers, code):

@@ -34,10 +34,9 @@ class Job(NamedTuple):
 def run(command: list, taken: Path, strike: str = "", rank_flags: dict | None = None,
         timeout: float = 120) -> Job:
     """Run a command that starts struck.py, whose environment the rest is for; until its end."""
-    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
-    environment |= {"PYTHONPATH": str(ROOT), "TAKEN": str(taken),
-                    "RANK_FLAGS": json.dumps(rank_flags or {}),
-                    **({"STRIKE": strike} if strike else {})}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TAKEN": str(taken),
+                   "RANK_FLAGS": json.dumps(rank_flags or {}),
+                   **({"STRIKE": strike} if strike else {})}
     before = len(lines_of(taken))
     started = time.time()
     done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True,
