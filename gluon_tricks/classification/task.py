@@ -31,6 +31,7 @@ from gluon_tricks.classification.network import (
 )
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve, resolve_without_data
+from gluon_tricks.data.check import fingerprint
 from gluon_tricks.data.classes import check_same_classes, write_classes
 from gluon_tricks.data.loader import Batch
 from gluon_tricks.data.sets import ImageSet
@@ -67,6 +68,9 @@ class Classification:
 
     def open(self, settings: Settings, part: str, train: ImageSet | None = None) -> ImageSet:
         return open_records(settings, part, train and train.class_names())
+
+    def fingerprint(self, data: ImageSet) -> str:
+        return fingerprint(data)
 
     def resolve(self, settings: Settings, train: ImageSet,
                 val: ImageSet | None = None) -> Settings:

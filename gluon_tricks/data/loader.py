@@ -14,7 +14,6 @@ from gluon_tricks.data.order import EvalOrder, TrainOrder
 from gluon_tricks.data.sets import ImageSet
 from gluon_tricks.data.threaded import Making, ThreadedLoader
 from gluon_tricks.data.transforms import Transform
-from gluon_tricks.optim import adabound, lars  # noqa: F401, they register themselves
 
 _ROWS = {"native": 8, "opencv": 1}  # a task; native ones are so short that starting them counts
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def add_flags(parser: cli.Parser, kind: type[RunSettings],
               preset: presets.Preset = presets.IMAGENET, without: tuple[str, ...] = ()) -> None:
-    """A flag for each field of a settings class but those of `without`, and the ways not to train.
+    """A flag for each field of these settings but those of `without`, and the ways not to train.
     """
     setting_flags.add_flags(parser, kind, preset=preset, without=without)
     instead = parser.add_argument_group("in place of training").add_mutually_exclusive_group()

@@ -70,8 +70,8 @@ def start(settings: RunSettings, task: Task, stack: ExitStack, ranks: Ranks) -> 
         # What a checkpoint holds comes later, and in place of these. The others are sent them.
         notes = task.load_initial(network) \
             if ranks.first and not resume.has_checkpoint(settings) else []
-    ranks.check_same(agreed(settings, training_set=train_set.fingerprint(),
-                            validation_set=val_set.fingerprint()))
+    ranks.check_same(agreed(settings, training_set=task.fingerprint(train_set),
+                            validation_set=task.fingerprint(val_set)))
     for loader, somewhere in zip((val_data, train_data), ranks.allreduce(found), strict=True):
         if not somewhere:
             raise ranks.agreed_error(loader.no_decodable_record())

@@ -24,9 +24,6 @@ class Data(Protocol):
 
     def __len__(self) -> int: ...
 
-    def fingerprint(self) -> str:
-        """The same for the same samples in the same order."""
-
 
 class Batch(Protocol):
     """Some samples of a rank's share."""
@@ -80,6 +77,9 @@ class Task(Reporter, Protocol):
 
     def open(self, settings: RunSettings, part: str, train: Data | None = None) -> Data:
         """The "train" part, or the "val" part of the same data."""
+
+    def fingerprint(self, data: Data) -> str:
+        """The same for the same samples in the same order."""
 
     def resolve(self, settings: RunSettings, train: Data,
                 val: Data | None = None) -> RunSettings:
