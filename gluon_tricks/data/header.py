@@ -17,15 +17,6 @@ class ShortHeader(ValueError):
     """The bytes end before the header does."""
 
 
-def picture_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) as stored; None where `data` starts no picture that `read_header` knows."""
-    try:
-        header = read_header(data)
-    except ValueError:
-        return None
-    return header.height, header.width
-
-
 def read_header(data: bytes) -> Header:
     """The header of a JPEG, PNG, BMP or WebP, of which `data` holds the start or all.
 

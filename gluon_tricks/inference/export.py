@@ -144,7 +144,6 @@ def _write_params(paths: list[Path], trained: Trained, network: HybridBlock) -> 
 
 
 _WRITERS = {"onnx": _write_onnx, "symbol": _write_symbol, "params": _write_params}
-FORMATS = tuple(_WRITERS)
 
 
 # --- How it is checked ---------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
 from gluon_tricks.classification import gluoncv_states
-from gluon_tricks.classification.initial import go_on_with_gluoncv, load_initial
+from gluon_tricks.classification.initial import load_initial, resume_gluoncv_run
 from gluon_tricks.classification.network import build_network, get_model, initialize
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
@@ -79,7 +79,7 @@ def test_three_more_updates_are_those_of_gluoncv(name, optimizer, whole, tmp_pat
     initialize(ours, settings, mx.cpu())
     load_initial(ours, settings, None)
     update = create_updater(ours, settings)
-    progress = go_on_with_gluoncv(ours, update, settings)
+    progress = resume_gluoncv_run(ours, update, settings)
     assert (progress.epoch, progress.step, progress.best) == (10, 0, None)
     for number, _ in enumerate(passes(ours, 3, 6)):
         update.apply(number, LR, 1 / BATCH)

@@ -11,7 +11,6 @@ from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
 from gluon_tricks.data import backends, native
 from gluon_tricks.data.image_record_iter import ImageRecordLoader
-from gluon_tricks.data.loader import skipped_line
 from gluon_tricks.data.record import RecordSet, RecordWriter
 from gluon_tricks.errors import InputError
 
@@ -136,7 +135,7 @@ def test_mxnet_s_loaders_have_what_runs_ask_of_them(records):
             assert isinstance(loader, ImageRecordLoader)
             assert (loader.backend, loader.skipped, loader.records) == ("mxnet", set(), records)
             assert "random" in loader.backend_note and "\n" not in loader.backend_note
-            assert skipped_line(loader) == ""
+            assert loader.skipped_line() == ""
             assert sum(len(batch.labels) for batch in loader.epoch()) == COUNT
 
 
@@ -182,13 +181,13 @@ def test_the_line_names_the_keys(pack):
     with pack(DAMAGE) as records:
         found = damaged_records(chosen, records)
         with eval_loader(chosen, records, found) as loader:
-            assert skipped_line(loader) == (
+            assert loader.skipped_line() == (
                 f"{records.path}: 3 damaged records are left out, by key: "
                 "104, 109, 111")
             loader.skipped = set(range(12)) - {0}
-            assert skipped_line(loader).endswith(", 110, 111")
+            assert loader.skipped_line().endswith(", 110, 111")
     with pack(name="whole") as records, eval_loader(chosen, records) as loader:
-        assert skipped_line(loader) == ""
+        assert loader.skipped_line() == ""
 
 
 def test_a_long_line_is_cut(tmp_path, noise_records):
@@ -196,7 +195,7 @@ def test_a_long_line_is_cut(tmp_path, noise_records):
     chosen = dataclasses.replace(settings(), num_classes=2)
     with RecordSet(tmp_path / "many.rec") as records, \
             eval_loader(chosen, records, range(25)) as loader:
-        line = skipped_line(loader)
+        line = loader.skipped_line()
     assert "25 damaged records" in line
     assert line.endswith("by key: " + ", ".join(map(str, range(20))) + ", ...")
 

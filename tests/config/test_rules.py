@@ -1,10 +1,14 @@
 """The rules of the settings: what breaks each, what is said then, and what just keeps it."""
 
+import dataclasses
+
 import pytest
 from command_line import parse
 
+from gluon_tricks.classification import rules as classifiers
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.config import rules
+from gluon_tricks.config.fields import flag_name
 from gluon_tricks.errors import InputError
 
 TEACHER = "--teacher resnet152_v1d "
@@ -272,15 +276,23 @@ def test_each_rule_says_in_one_line_what_breaks_it_and_what_to_do(broken, words,
 
 
 def test_every_rule_is_the_first_to_be_broken_by_a_row(monkeypatch):
-    """By the conditions themselves, numbered in the order in which each function yields them."""
-    functions = [value for name, value in vars(rules).items()
-                 if name.startswith("_") and name.endswith("_rules")]
+    """By the conditions themselves, numbered in the order in which each function yields them; those
+    of ranges by their flag, for a field that is None has none."""
+    ranges, *others = (value for name, value in vars(rules).items()
+                       if name.startswith("_") and name.endswith("_rules"))
+    own = [value for name, value in vars(classifiers).items()
+           if name.startswith("_") and name.endswith("_rules")]
 
     def conditions(settings: Settings):
-        return ((function.__name__, number, broken) for function in functions
-                for number, (broken, _) in enumerate(function(settings)))
-    every = {(name, number) for name, number, _ in conditions(parse("--seed 0"))}
-    monkeypatch.setattr(Settings, "checked", lambda settings: settings)
+        return ((function.__name__, message.split()[0] if function is ranges else number, broken)
+                for function in (ranges, *own, *others)
+                for number, (broken, message) in enumerate(function(settings)))
+    every = {(name, number) for name, number, _ in conditions(parse("--seed 0"))
+             if name != ranges.__name__}
+    every |= {(ranges.__name__, flag_name(field.name)) for field in dataclasses.fields(Settings)
+              if field.name in ("seed", "ema")
+              or {"least", "above", "most", "below"} & field.metadata.keys()}
+    monkeypatch.setattr("gluon_tricks.classification.settle.validate", lambda settings: settings)
     first = {next((name, number) for name, number, broken in conditions(parse(row[0])) if broken)
              for row in ROWS}
     assert every - first == set()

@@ -10,6 +10,7 @@ import pytest
 from command_line import parse
 
 import gluon_tricks
+from gluon_tricks.classification import network
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve, resolve_without_data
 from gluon_tricks.cli import Parser
@@ -360,8 +361,9 @@ def test_gluoncvs_schedule_takes_the_settings():
 def test_every_setting_is_used():
     """Read by something but the rules."""
     used = {f"rec_{part}{what}" for part in ("train", "val") for what in ("", "_idx")}
+    used |= network._options(parse()).keys()  # of build_network, by their traits
     for path in Path(gluon_tricks.__file__).parent.rglob("*.py"):
-        holder = "self" if path.name == "config.py" else "settings"
+        holder = "self" if path.name == "settings.py" else "settings"
         used |= {node.attr for node in ast.walk(ast.parse(path.read_text()))
                  if isinstance(node, ast.Attribute)
                  and ast.unparse(node.value).rpartition(".")[2] == holder}
