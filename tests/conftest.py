@@ -92,27 +92,35 @@ def native_core():
     return native.core()
 
 
-def _refusal(code: int, out: str, err: str) -> str:
-    lines = err.strip().splitlines()
-    assert code == 2, f"exit code {code}: {err}"
-    assert len(lines) == 1, f"not one line: {err}"
-    assert out == ""
+def _refusal(done: subprocess.CompletedProcess) -> str:
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2, f"exit code {done.returncode}: {done.stderr}"
+    assert len(lines) == 1, f"not one line: {done.stderr}"
+    assert done.stdout == ""
     return lines[0]
 
 
 @pytest.fixture
-def refused(capfd):
-    """Run a script that must refuse its input: exit code 2, one line on stderr; returns it. It runs
-    in this process, where it must not warn either."""
-    def run(name: str, *arguments) -> str:
+def inside(capfd):
+    """As `script`, in this process, which has loaded MXNet already; warnings end up on stderr."""
+    def run(name: str, *arguments) -> subprocess.CompletedProcess:
         capfd.readouterr()
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("default")
             for category in UNHEARD:
                 warnings.simplefilter("ignore", category)
             code = run_script(name, *arguments)
-        assert not warned, f"warns: {warned[0].message}"
-        return _refusal(code, *capfd.readouterr())
+        out, err = capfd.readouterr()
+        err += "".join(f"{warning.category.__name__}: {warning.message}\n" for warning in warned)
+        return subprocess.CompletedProcess((name, *arguments), code, out, err)
+    return run
+
+
+@pytest.fixture
+def refused(inside):
+    """Run a script that must refuse its input: exit code 2, one line on stderr; returns it."""
+    def run(name: str, *arguments) -> str:
+        return _refusal(inside(name, *arguments))
     return run
 
 
@@ -120,8 +128,7 @@ def refused(capfd):
 def refused_alone(script):
     """As `refused`, in a process of its own."""
     def run(name: str, *arguments) -> str:
-        done = script(name, *arguments)
-        return _refusal(done.returncode, done.stdout, done.stderr)
+        return _refusal(script(name, *arguments))
     return run
 
 

@@ -25,15 +25,16 @@ from gluon_tricks.optim.schedule import lr_at
 
 def test_validation_wraps_and_then_skips(noise_records, tmp_path):
     """Five records in batches of two: each pass of GluonCV's scores the wrapped one twice, and the
-    second pass begins where that one ended."""
+    second pass begins where that one ended. The decoding threads decide whether a reset before
+    anything was read counts as a pass."""
     noise_records(tmp_path / "val", 5, (8, 8), 5)
     theirs = mx.io.ImageRecordIter(
         path_imgrec=str(tmp_path / "val.rec"), path_imgidx=str(tmp_path / "val.idx"),
         data_shape=(3, 8, 8), batch_size=2, shuffle=False, preprocess_threads=1)
     passes = []
     for _ in range(2):
-        theirs.reset()
         passes.append([int(label) for batch in theirs for label in batch.label[0].asnumpy()])
+        theirs.reset()
     assert passes == [[0, 1, 2, 3, 4, 0], [1, 2, 3, 4]]  # the second one without 0
     with RecordSet(tmp_path / "val.rec") as records:
         for _ in range(2):

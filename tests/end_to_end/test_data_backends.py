@@ -35,10 +35,10 @@ def epochs(folder):
 
 
 @pytest.mark.parametrize("backend", ["auto", "native", "opencv", "mxnet"])
-def test_each_backend_trains_and_evaluates_exactly(script, sets, tmp_path, backend, request):
+def test_each_backend_trains_and_evaluates_exactly(inside, sets, tmp_path, backend, request):
     if backend in ("auto", "native"):
         request.getfixturevalue("native_core")
-    done = script("train_imagenet", *sets(), "--data-backend", backend)
+    done = inside("train_imagenet", *sets(), "--data-backend", backend)
     assert done.returncode == 0, done.stderr
     assert "on 7 pictures" in done.stdout
     assert [line["val_count"] for line in epochs(tmp_path / "run")] == [7, 7]
@@ -46,7 +46,7 @@ def test_each_backend_trains_and_evaluates_exactly(script, sets, tmp_path, backe
     assert re.search(rf"^data backend +{taken}\b", (tmp_path / "run" / "train.log").read_text(),
                      re.M)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data_backend"] == taken
-    done = script("evaluate", "--model", "cifar_resnet20_v1", "--input-size", 32, "--rec-val",
+    done = inside("evaluate", "--model", "cifar_resnet20_v1", "--input-size", 32, "--rec-val",
                   tmp_path / "val.rec", "--params", tmp_path / "run" / "last.params",
                   "--data-backend", backend, "--json")
     assert done.returncode == 0, done.stderr
@@ -57,15 +57,15 @@ def test_each_backend_trains_and_evaluates_exactly(script, sets, tmp_path, backe
     assert scores["loss"] == pytest.approx(last["val_loss"], rel=1e-4)
 
 
-def test_mxnet_s_random_numbers_are_warned_of(script, sets, tmp_path):
-    assert script("train_imagenet", *sets(), "--data-backend", "mxnet").returncode == 0
+def test_mxnet_s_random_numbers_are_warned_of(inside, sets, tmp_path):
+    assert inside("train_imagenet", *sets(), "--data-backend", "mxnet").returncode == 0
     line, = (line for line in (tmp_path / "run" / "train.log").read_text().splitlines()
              if "data backend" in line)
     assert "its random numbers are its own" in line
 
 
-def test_other_flags_of_the_backends(script, sets, tmp_path, native_core):
-    done = script("train_imagenet", *sets(), "-j", 0, "--antialias", "--dct-shortcut", "always",
+def test_other_flags_of_the_backends(inside, sets, tmp_path, native_core):
+    done = inside("train_imagenet", *sets(), "-j", 0, "--antialias", "--dct-shortcut", "always",
                   "--num-epochs", 1, "--crop-ratio", 0.8)
     assert done.returncode == 0, done.stderr
     assert [line["val_count"] for line in epochs(tmp_path / "run")] == [7]
@@ -79,9 +79,9 @@ def test_damage_stops_a_run_before_it_starts(refused, sets, tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["auto", "opencv"])
-def test_damage_is_left_out_and_named_where_asked(script, sets, tmp_path, backend):
+def test_damage_is_left_out_and_named_where_asked(inside, sets, tmp_path, backend):
     flags = sets(damaged=True)
-    done = script("train_imagenet", *flags, "--on-bad-record", "skip", "--data-backend", backend)
+    done = inside("train_imagenet", *flags, "--on-bad-record", "skip", "--data-backend", backend)
     assert done.returncode == 0, done.stderr
     assert "on 6 pictures" in done.stdout
     assert [line["val_count"] for line in epochs(tmp_path / "run")] == [6, 6]
@@ -89,7 +89,7 @@ def test_damage_is_left_out_and_named_where_asked(script, sets, tmp_path, backen
     for name, keys in (("train", DAMAGED_TRAIN), ("val", DAMAGED_VAL)):
         line = f"left out, by key: {', '.join(map(str, keys))}"
         assert [f"{name}.rec" in found for found in log.splitlines() if line in found] == [True]
-    done = script("evaluate", "--model", "cifar_resnet20_v1", "--input-size", 32, "--rec-val",
+    done = inside("evaluate", "--model", "cifar_resnet20_v1", "--input-size", 32, "--rec-val",
                   tmp_path / "val.rec", "--params", tmp_path / "run" / "last.params",
                   "--on-bad-record", "skip", "--json", "--batch-size", 4)
     assert done.returncode == 0, done.stderr
@@ -97,9 +97,9 @@ def test_damage_is_left_out_and_named_where_asked(script, sets, tmp_path, backen
     assert "val.rec: 1 damaged record is left out, by key: 102" in done.stderr
 
 
-def test_evaluation_stops_at_damage(script, refused, sets, tmp_path):
+def test_evaluation_stops_at_damage(inside, refused, sets, tmp_path):
     flags = sets()
-    assert script("train_imagenet", *flags, "--num-epochs", 1).returncode == 0
+    assert inside("train_imagenet", *flags, "--num-epochs", 1).returncode == 0
     for path in tmp_path.glob("*.rec"):
         path.unlink()
         path.with_suffix(".idx").unlink()

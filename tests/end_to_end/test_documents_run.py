@@ -3,11 +3,10 @@
 import json
 import os
 import subprocess
-import sys
 
 import cv2
 import pytest
-from documents import PAGES, ROOT, blocks, commands
+from documents import PAGES, blocks, commands
 
 RUN = [block for page in PAGES for block in blocks(page)
        if block.why_not is None and block.language in ("bash", "python")]
@@ -37,10 +36,10 @@ def test_commands_run_on_a_fresh_clone(clone):
 
 
 @pytest.mark.parametrize("words", PLANNED, ids=" ".join)
-def test_training_commands_that_are_not_run_are_right(words):
+def test_training_commands_that_are_not_run_are_right(inside, words):
     """On the machine they are for: --dry-run checks all settings and builds the network."""
     start = next(number for number, word in enumerate(words) if word.startswith("scripts/"))
-    done = subprocess.run([sys.executable, *words[start:], "--dry-run"], cwd=ROOT,
-                          capture_output=True, text=True)
+    name = words[start].removeprefix("scripts/").removesuffix(".py")
+    done = inside(name, *words[start + 1:], "--dry-run")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["derived"]["global_batch"] > 0

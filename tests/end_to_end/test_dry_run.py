@@ -13,10 +13,10 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
-def dry_run(script):
+def dry_run(inside):
     """dry_run(*arguments): the printed settings; it must succeed in silence."""
     def run(*arguments) -> dict:
-        done = script("train_imagenet", "--dry-run", *arguments)
+        done = inside("train_imagenet", "--dry-run", *arguments)
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         return json.loads(done.stdout)

@@ -56,8 +56,8 @@ def loss_of(label):
     return math.log(sum(math.exp(value) for value in logits)) - logits[label]
 
 
-def test_json_and_files(script, arguments, folder, tmp_path):
-    done = script("evaluate", *arguments, "--params", folder / "net.params", "--json",
+def test_json_and_files(inside, arguments, folder, tmp_path):
+    done = inside("evaluate", *arguments, "--params", folder / "net.params", "--json",
                   "--num-classes", "6", "--confusion", tmp_path / "c.png",
                   "--per-class", tmp_path / "c.csv", "--predictions", tmp_path / "p.csv")
     assert done.returncode == 0
@@ -80,12 +80,12 @@ def test_json_and_files(script, arguments, folder, tmp_path):
         assert float(probability) == pytest.approx(sure, rel=1e-5)
 
 
-def test_a_row_for_each_size_and_ratio_of_a_run(script, folder, tmp_path):
+def test_a_row_for_each_size_and_ratio_of_a_run(inside, folder, tmp_path):
     """In ten crops; what the network is and how it is fed stands in the run's folder."""
     (tmp_path / "config.json").write_text(json.dumps({
         "model": "resnet18_v1", "num_classes": 6, "input_size": 24, "crop_ratio": 0.75}))
     (tmp_path / "last.params").write_bytes((folder / "net.params").read_bytes())
-    done = script("evaluate", "--run", tmp_path, "--rec-val", folder / "val.rec", "--crops", "10",
+    done = inside("evaluate", "--run", tmp_path, "--rec-val", folder / "val.rec", "--crops", "10",
                   "--crop-ratio", "0.875,1", "--batch-size", "20", "-j", "1")
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"data backend: opencv \(native: it .*\)\n", done.stderr)

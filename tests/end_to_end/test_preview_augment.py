@@ -36,8 +36,8 @@ def test_rows_are_records_and_columns_epochs(script, rec, tmp_path):
     assert (gaps == 255).all()
 
 
-def test_training_changes_pictures_and_validation_does_not(script, rec, tmp_path):
-    done = script("preview_augment", "--rec-train", rec, "--out", tmp_path / "grid.png",
+def test_training_changes_pictures_and_validation_does_not(inside, rec, tmp_path):
+    done = inside("preview_augment", "--rec-train", rec, "--out", tmp_path / "grid.png",
                   "--samples", 3, "--epochs", 2, "--input-size", 32)
     assert done.returncode == 0, done.stderr
     grid = cv2.imread(str(tmp_path / "grid.png"))[..., ::-1].astype(float)
@@ -58,23 +58,23 @@ def test_wrong_input_is_one_line(refused, rec, tmp_path, arguments, said):
                            "--input-size", 32, *arguments)
 
 
-def grid_of(script, rec, *flags):
+def grid_of(inside, rec, *flags):
     out = rec.parent / "grid.png"
-    done = script("preview_augment", "--rec", rec, "--out", out, "--epochs", 1, "--input-size", 32,
+    done = inside("preview_augment", "--rec", rec, "--out", out, "--epochs", 1, "--input-size", 32,
                   *flags)
     assert done.returncode == 0, done.stderr
     return cv2.imread(str(out))
 
 
-def test_damaged_records_are_not_shown(script, rec):
+def test_damaged_records_are_not_shown(inside, rec):
     with RecordWriter(rec.parent / "b") as writer, RecordSet(rec) as records:
         for key in range(12):
             writer.write(key, 0, records.read(key) if key != 5 else b"no picture")
-    grid = grid_of(script, rec.with_name("b.rec"), "--samples", 11)
+    grid = grid_of(inside, rec.with_name("b.rec"), "--samples", 11)
     assert grid.shape == (11 * 36, 2 * 36, 3)
 
 
-def test_another_seed_shows_other_samples_of_the_same_records(script, rec):
-    one, two = (grid_of(script, rec, "--samples", 12, "--seed", seed) for seed in (1, 2))
+def test_another_seed_shows_other_samples_of_the_same_records(inside, rec):
+    one, two = (grid_of(inside, rec, "--samples", 12, "--seed", seed) for seed in (1, 2))
     assert (one[:, :36] == two[:, :36]).all()
     assert (one[:, 36:] != two[:, 36:]).any()

@@ -13,8 +13,8 @@ def test_table_and_total(script):
     assert len(lines) == 1 + 111 + 1  # 55 convolutions, their BatchNorms, the dense layer
 
 
-def test_json(script):
-    done = script("profile_model", "--model", "cifar_resnet20_v1", "--input-size", "32",
+def test_json(inside):
+    done = inside("profile_model", "--model", "cifar_resnet20_v1", "--input-size", "32",
                   "--num-classes", "10", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     got = json.loads(done.stdout)

@@ -56,6 +56,7 @@ def run(scaling, monkeypatch, tmp_path):
     return call
 
 
+@pytest.mark.alone
 def test_ranks_and_the_control_are_pinned(run, scaling, capsys):
     (first, *_), (second, *_) = processor.cores()[:2]
     noted = run("time.sleep(0.5)", "--ranks", "1,2", "--rounds", 2, "--updates", 7,

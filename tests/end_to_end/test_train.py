@@ -27,7 +27,7 @@ def records(tmp_path, noise_records):
 
 @pytest.fixture
 def flags(records):
-    return ["--model", "resnet18_v1", "--rec-train", records / "train.rec", "--rec-val",
+    return ["--model", "cifar_resnet20_v1", "--rec-train", records / "train.rec", "--rec-val",
             records / "val.rec", "--input-size", 32, "--batch-size", 8, "--num-epochs", 1,
             "--save-dir", records / "run"]
 
@@ -74,10 +74,10 @@ def test_truncated_rec(refused, flags, records):
     assert "train.rec is truncated" in refused("train_imagenet", *flags)
 
 
-def test_a_record_that_is_no_picture(script, flags, records, jpeg):
+def test_a_record_that_is_no_picture(inside, flags, records, jpeg):
     good = jpeg(np.zeros((32, 40, 3), np.uint8))
     rewrite(records, "train", [(key % 2, good if key != 5 else b"no picture") for key in range(16)])
-    done = script("train_imagenet", *flags)
+    done = inside("train_imagenet", *flags)
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
     assert "train.rec, the record with key 5 at byte" in last
@@ -142,12 +142,12 @@ def test_a_validation_set_with_other_classes(refused, flags, records):
     assert not (records / "run").exists()
 
 
-def test_evaluation_knows_the_training_set_s_classes(script, refused, flags, records):
+def test_evaluation_knows_the_training_set_s_classes(inside, refused, flags, records):
     write_classes(records / "train.classes.json", ["ant", "bee"])
     write_classes(records / "val.classes.json", ["ant", "bee"])
-    assert script("train_imagenet", *flags).returncode == 0
+    assert inside("train_imagenet", *flags).returncode == 0
     write_classes(records / "val.classes.json", ["ant", "cat"])
-    message = refused("evaluate", "--model", "resnet18_v1", "--input-size", 32, "--rec-val",
+    message = refused("evaluate", "--model", "cifar_resnet20_v1", "--input-size", 32, "--rec-val",
                       records / "val.rec", "--params", records / "run" / "best.params")
     assert "label 1 is 'cat', in training it is 'bee'" in message
 

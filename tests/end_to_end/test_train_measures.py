@@ -32,8 +32,8 @@ def test_test_io_reads_the_training_set_alone(script, tmp_path, monkeypatch, noi
     (("--benchmark", 0), "--benchmark: 0: must be at least 1"),
     (("--benchmark", "--test-io"), "not allowed with argument --benchmark"),
     (("--test-io", "--rec-train", "none.rec"), "none.rec")])
-def test_wrong_flags_are_said_in_one_line(script, arguments, message):
-    done = script("train_imagenet", *SMALL, *arguments)
+def test_wrong_flags_are_said_in_one_line(inside, arguments, message):
+    done = inside("train_imagenet", *SMALL, *arguments)
     assert done.returncode == 2
     assert message in done.stderr and done.stderr.count("\n") == 1
 
@@ -51,13 +51,13 @@ def test_each_loop_has_a_row(script):
         assert row["least_ratio"] <= row["ratio"] <= row["most_ratio"]
 
 
-def test_a_network_that_gluoncv_lacks_is_named(script):
-    done = script("benchmarks/train_step", "--model", "resnet18_v1c", "--loops", "gluoncv-network")
+def test_a_network_that_gluoncv_lacks_is_named(inside):
+    done = inside("benchmarks/train_step", "--model", "resnet18_v1c", "--loops", "gluoncv-network")
     assert (done.returncode, done.stderr) == (
         2, "error: GluonCV has no resnet18_v1c: leave the loop gluoncv-network out\n")
 
 
-def test_an_unknown_loop_is_named(script):
-    done = script("benchmarks/train_step", "--loops", "engine,none")
+def test_an_unknown_loop_is_named(inside):
+    done = inside("benchmarks/train_step", "--loops", "engine,none")
     assert (done.returncode, done.stderr) == (
         2, "error: --loops engine,none: choose of bare, engine, gluoncv, gluoncv-network\n")

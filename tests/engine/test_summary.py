@@ -33,7 +33,7 @@ def test_the_start_says_what_will_be_done_and_the_end_what_was(settings, tmp_pat
         ("global batch", "8 (4 x 2 batches)"),
         ("learning rate", "0.02, cosine (--lr 0.64 for 256)"),
         ("updates", "2 epochs of 2"),
-        ("network", "resnet18_v1, 319 parameters, 0.000 G multiply-adds"),
+        ("network", "cifar_resnet20_v1, 319 parameters, 0.000 G multiply-adds"),
         ("run folder", str(folder)),
         ("--num-data-workers", "2"), ("--input-size", "32"), ("--num-epochs", "2"),
         ("--l1", "0.25"), ("--ema", "0.5"), ("--warmup-epochs", "1"),

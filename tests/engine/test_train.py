@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import cv2
 import mxnet as mx
@@ -61,9 +62,10 @@ def test_train_log_keeps_gluoncv_s_line_format(settings):
 
 
 def test_the_same_seed_gives_the_same_bits_on_any_number_of_workers(settings, tmp_path, arrays):
-    first = train(settings(dropout=0.5, save_dir=str(tmp_path / "a"), num_data_workers=1))
-    again = train(settings(dropout=0.5, save_dir=str(tmp_path / "b"), num_data_workers=3))
-    other = train(settings(dropout=0.5, save_dir=str(tmp_path / "c"), seed=1))
+    settings = partial(settings, model="resnet18_v1", dropout=0.5)
+    first = train(settings(save_dir=str(tmp_path / "a"), num_data_workers=1))
+    again = train(settings(save_dir=str(tmp_path / "b"), num_data_workers=3))
+    other = train(settings(save_dir=str(tmp_path / "c"), seed=1))
     a, b, c = (arrays(run.folder / "last.params") for run in (first, again, other))
     assert all(np.array_equal(a[name], b[name]) for name in a)
     assert not np.array_equal(a["output.weight"], c["output.weight"])
@@ -84,7 +86,7 @@ def test_best_parameters_are_those_of_the_best_epoch(settings, monkeypatch, arra
 
     def build_network(settings):
         network = original(settings)
-        network.output_bias = lambda: network.fc.bias.data().asnumpy()
+        network.output_bias = lambda: network.output.bias.data().asnumpy()
         return network
 
     original = start.build_network
@@ -134,9 +136,9 @@ def test_a_folder_with_files_is_not_written_over(settings, tmp_path):
 
 def test_run_folders_are_numbered_where_none_is_named(settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs" / "resnet18_v1-7").mkdir(parents=True)
-    (tmp_path / "runs" / "resnet18_v1-x").mkdir()
-    assert str(train(settings(save_dir=None, num_epochs=1)).folder) == "runs/resnet18_v1-8"
+    (tmp_path / "runs" / "cifar_resnet20_v1-7").mkdir(parents=True)
+    (tmp_path / "runs" / "cifar_resnet20_v1-x").mkdir()
+    assert str(train(settings(save_dir=None, num_epochs=1)).folder) == "runs/cifar_resnet20_v1-8"
 
 
 def test_shuffled_labels_train_on_other_labels(settings, tmp_path, lines):

@@ -31,7 +31,7 @@ def settings(tmp_path, noise_records):
     noise_records(tmp_path / "val", 7, (40, 50), 3)
 
     def make(**changes) -> Settings:
-        values = {"model": "resnet18_v1", "rec_train": str(tmp_path / "train.rec"),
+        values = {"model": "cifar_resnet20_v1", "rec_train": str(tmp_path / "train.rec"),
                   "rec_val": str(tmp_path / "val.rec"), "input_size": 32, "batch_size": 4,
                   "num_epochs": 2, "lr": 0.01, "log_interval": 2, "num_data_workers": 2,
                   "lr_mode": "cosine", "warmup_epochs": 1, "save_dir": str(tmp_path / "run")}
