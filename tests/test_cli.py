@@ -9,6 +9,7 @@ import pytest
 from processes import ROOT, python
 
 from gluon_tricks import cli
+from gluon_tricks.config.fields import numbers
 from gluon_tricks.errors import InputError, ReportedByAnotherRank, RunFault
 
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
@@ -249,5 +250,5 @@ def test_asking_for_a_file_to_write_leaves_the_folder_as_it_is(tmp_path):
 
 
 def test_several_numbers_keep_their_order_and_come_once():
-    assert cli.several(int)("256, 224,256,") == (256, 224)
-    assert cli.several(float)("0.875") == (0.875,)
+    assert numbers(int, distinct=True)("256, 224,256,") == (256, 224)
+    assert numbers(float, distinct=True)("0.875") == (0.875,)

@@ -5,7 +5,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from gluon_tricks.config.fields import flag_name
+from gluon_tricks.config.fields import flag_name, ordered
 from gluon_tricks.config.settings import RunSettings
 from gluon_tricks.engine.run import Run
 from gluon_tricks.engine.task import Data
@@ -86,7 +86,7 @@ def non_default_flags(settings: RunSettings) -> dict[str, Any]:
     """The flags that are not at their default, or at what other settings make of it, but for those
     that the table has already."""
     shown = {}
-    for field in dataclasses.fields(settings):
+    for field in ordered(type(settings)):
         value, default = getattr(settings, field.name), field.default
         if field.metadata.get("in_table") or value == default:
             continue

@@ -30,7 +30,7 @@ def scored(monkeypatch):
 
         def evaluate(*_, **__):
             seen.append(next(left))
-            return Scores(7, 1.0, seen[-1], 1.0, 0, 7)
+            return Scores(7, 1.0, {"top1": seen[-1], "top5": 1.0})
         monkeypatch.setattr(engine, "evaluate", evaluate)
         return seen
     return give

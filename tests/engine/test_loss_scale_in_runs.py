@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.start import make_task
 from gluon_tricks.engine import step
 from gluon_tricks.engine.benchmark import SyntheticRun
+from gluon_tricks.engine.saving import Saver
 from gluon_tricks.engine.train import train_epoch
 from gluon_tricks.models.parameters import named_arrays
 from gluon_tricks.optim.precision import LossScale
@@ -25,10 +27,12 @@ def run_of():
     with ExitStack() as stack:
         def make(loss_scale=None, **flags):
             made_up = SyntheticRun(Settings(model="resnet18_v1", batch_size=4, input_size=32,
-                                            num_classes=3, momentum=0.5, **flags), 3, stack)
+                                            num_classes=3, momentum=0.5, **flags), make_task(), 3,
+                                   stack)
             # No flag gives FP32 a loss scale: it needs none.
             made_up.run = dataclasses.replace(made_up.run, settings=dataclasses.replace(
                 made_up.run.settings, loss_scale=loss_scale))
+            made_up.saver = Saver(made_up.run)
             return made_up
         yield make
 
@@ -98,5 +102,5 @@ def test_a_run_on_made_up_data_makes_the_updates_it_says(run_of):
     assert made_up.seconds(3) > 0
     assert seen == [(4, 3, 32, 32)] * 6
     assert made_up.run.progress.step == 0
-    train_epoch(made_up.run)
+    train_epoch(made_up.run, made_up.saver)
     assert len(seen) == 12

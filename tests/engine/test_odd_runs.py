@@ -7,13 +7,13 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_tricks.classification.metrics import Tally
 from gluon_tricks.classification.network import build_teacher, get_model
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
-from gluon_tricks.classification.start import train
-from gluon_tricks.engine.benchmark import SyntheticRun, synthetic_batch
+from gluon_tricks.classification.start import make_task, train
+from gluon_tricks.engine.benchmark import SyntheticRun
 from gluon_tricks.engine.step import Step
+from gluon_tricks.engine.tally import Tally
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.parameters import named_arrays
 
@@ -23,20 +23,22 @@ def test_statistics_that_are_yet_to_be_written_outlive_validation():
     found = []
     for wait in (mx.nd.waitall, lambda: None):
         with ExitStack() as stack:
-            run = SyntheticRun(Settings(model="resnet18_v1", batch_size=8, input_size=64,
-                                        num_classes=3, ema=0.5), 1, stack).run
-            Step(run, Tally()).take(synthetic_batch(run.settings))
+            made_up = SyntheticRun(Settings(model="resnet18_v1", batch_size=8, input_size=64,
+                                            num_classes=3, ema=0.5), make_task(), 1, stack)
+            run = made_up.run
+            Step(run, Tally(run.task.parts), made_up.saver).take(run.task.example())
             wait()
             with run.weights_to_keep():
                 pass
             mx.nd.waitall()
-            found.append({name: array.asnumpy() for name, array in named_arrays(run.network).items()})
+            arrays = named_arrays(run.network)
+            found.append({name: array.asnumpy() for name, array in arrays.items()})
     assert all(np.array_equal(array, found[1][name]) for name, array in found[0].items())
 
 
 @pytest.mark.parametrize(("teacher", "file", "said"), [
     ("resnet18_v1x", None, "the teacher: unknown model 'resnet18_v1x'"),
-    ("inceptionv3", None, "the teacher: --teacher inceptionv3 cannot classify pictures of 32x32"),
+    ("inceptionv3", None, "the teacher: --teacher inceptionv3 cannot classify .* of 32x32"),
     ("resnet18_v1", "none.params", "none.params is missing"),
     ("resnet18_v1", "other", "of another network: .* check --teacher"),
     ("resnet18_v1", "classes", r"\(5, 512\), the network's is \(3, 512\); .*check --teacher")])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
-from gluon_tricks.classification.start import train
+from gluon_tricks.classification import task
+from gluon_tricks.classification.start import make_task, train
 from gluon_tricks.data import loader
 from gluon_tricks.engine import benchmark, step
 from gluon_tricks.engine import train as engine
@@ -19,6 +20,7 @@ from gluon_tricks.parallel.ranks import Ranks
 from gluon_tricks.runs.scores import Scores
 
 pytestmark = pytest.mark.usefixtures("tiny")
+NOT_FINITE = Scores(7, np.nan, {"top1": 0.5, "top5": 1.0})
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def leave_out(monkeypatch, *places):
 
 @pytest.mark.parametrize("compat", [False, True])
 def test_each_batch_is_mixed_anew_and_its_smoothed_labels_alike(settings, watch, compat):
-    drawn, made = watch(step, "mixup"), watch(step, "inputs")
+    drawn, made = watch(task, "mixup"), watch(task.Classification, "inputs")
     train(settings(mixup=True, label_smoothing=0.3, batch_size=4, gluoncv_compat=compat))
     shares = [arguments[2].asnumpy() for arguments, _ in drawn]
     partners = [arguments[3].asnumpy() for arguments, _ in drawn]
@@ -76,7 +78,7 @@ def test_each_batch_is_mixed_anew_and_its_smoothed_labels_alike(settings, watch,
     smoothed = np.full((3, 3), other) + (true - other) * np.eye(3)
     for (_, found), lam, partner in zip(made, shares, partners, strict=True):
         labels = found.labels.asnumpy()
-        assert found.others.asnumpy().tolist() == labels[partner].tolist()
+        assert found.partner_labels.asnumpy().tolist() == labels[partner].tolist()
         assert np.array_equal(found.lam.asnumpy(), lam)
         want = lam[:, None] * smoothed[labels] + (1 - lam[:, None]) * smoothed[labels[partner]]
         np.testing.assert_allclose(found.targets.asnumpy(), want, rtol=1e-5)
@@ -87,7 +89,7 @@ def test_each_batch_is_mixed_anew_and_its_smoothed_labels_alike(settings, watch,
 
 @pytest.mark.parametrize("random", [True, False])
 def test_each_batch_has_a_seed_of_its_own_where_one_is_needed(settings, watch, monkeypatch, random):
-    monkeypatch.setattr("gluon_tricks.models.graph.is_random", lambda network: random)
+    monkeypatch.setattr("gluon_tricks.classification.task.is_random", lambda network: random)
     seeds = watch(step, "step_seed")
     train(settings(batch_size=2, accumulate=2, seed=3))
     assert [arguments for arguments, _ in seeds] == [
@@ -103,11 +105,11 @@ def test_with_accumulation_a_bad_batch_is_named_by_its_update(settings, monkeypa
 def test_what_is_left_of_an_update_counts_by_its_samples(settings, monkeypatch):
     made = []
 
-    def apply(self, update, lr, rescale, original=ParameterUpdater.apply):
-        made.append((update, rescale))
-        original(self, update, lr, rescale)
+    def apply(self, number, lr, rescale, original=ParameterUpdater.apply):
+        made.append((number, rescale))
+        original(self, number, lr, rescale)
 
-    monkeypatch.setattr(Update, "apply", apply)
+    monkeypatch.setattr(ParameterUpdater, "apply", apply)
     leave_out(monkeypatch, 1, 4, 5, 9)
     train(settings(batch_size=2, accumulate=2))
     first = [(0, 1 / 2), (1, 1 / 4), (3, 1 / 4), (4, 1 / 2)]
@@ -185,7 +187,7 @@ def test_a_lost_parameter_that_the_loss_does_not_show_stops_the_run(settings, mo
 
 def test_parameters_whose_validation_loss_is_not_finite_are_not_kept(settings, monkeypatch,
                                                                      tmp_path):
-    monkeypatch.setattr(engine, "evaluate", lambda *_, **__: Scores(7, np.nan, 0.5, 1.0, 3, 7))
+    monkeypatch.setattr(engine, "evaluate", lambda *_, **__: NOT_FINITE)
     with pytest.raises(RunFault, match="the validation loss is nan at update 4, lr"):
         train(settings())
     assert not list((tmp_path / "run").glob("*.params"))
@@ -213,7 +215,7 @@ def test_time_and_waiting_for_data_are_those_of_the_whole_epoch(settings, lines,
 
 def test_a_run_that_went_on_knows_the_checkpoint_it_began_from(settings, monkeypatch):
     train(settings(num_epochs=1))
-    monkeypatch.setattr(engine, "evaluate", lambda *_, **__: Scores(7, np.nan, 0.5, 1.0, 3, 7))
+    monkeypatch.setattr(engine, "evaluate", lambda *_, **__: NOT_FINITE)
     with pytest.raises(RunFault, match=r"the last good checkpoint is .*checkpoints/000001$"):
         train(settings(num_epochs=2, resume="auto"))
 
@@ -226,11 +228,11 @@ def test_flags_say_how_gradients_are_added_up(settings, monkeypatch):
         given.append((len(gradients), options))
         return 1.0
 
-    monkeypatch.setattr(Ranks, "add_gradients", add_gradients)
+    monkeypatch.setattr(Ranks, "allreduce_gradients", allreduce_gradients)
     monkeypatch.setattr(benchmark, "join", lambda size: Ranks())
     for flags in ({"num_cpu_ranks": 2, "num_groups": 3, "grad_compression": "fp16",
                    "grad_predivide": 8.0}, {}):
         with ExitStack() as stack:
-            benchmark.SyntheticRun(settings(**flags), 1, stack).seconds(1)
+            benchmark.SyntheticRun(settings(**flags), make_task(), 1, stack).seconds(1)
     assert given == [(4, {"groups": 3, "compress": True, "predivide": 8.0}),
                      (4, {"groups": 1, "compress": False, "predivide": None})]

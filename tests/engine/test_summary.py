@@ -21,7 +21,8 @@ def rows(folder):
 
 
 def test_the_start_says_what_will_be_done_and_the_end_what_was(settings, tmp_path, monkeypatch):
-    scores = iter([Scores(7, 1.25, 2 / 7, 1.0, 2, 7), Scores(7, 1.5, 1 / 7, 6 / 7, 1, 6)])
+    scores = iter([Scores(7, 1.25, {"top1": 2 / 7, "top5": 1.0}),
+                   Scores(7, 1.5, {"top1": 1 / 7, "top5": 6 / 7})])
     monkeypatch.setattr(engine, "evaluate", lambda *_, **__: next(scores))
     folder = train(settings(accumulate=2, linear_scaling=True, lr=0.64, l1=0.25, momentum=0.9,
                             ema=0.5, nan="skip", data_backend="opencv")).folder
@@ -29,18 +30,18 @@ def test_the_start_says_what_will_be_done_and_the_end_what_was(settings, tmp_pat
     assert rows(folder) == [
         ("training set", f"{tmp_path}/train.rec: 21 records, 3 classes"),
         ("validation set", f"{tmp_path}/val.rec: 7 records"),
+        ("network", "cifar_resnet20_v1, 319 parameters, 0.000 G multiply-adds"),
         ("data backend", "opencv"), ("device", "cpu(0)"),
         ("global batch", "8 (4 x 2 batches)"),
         ("learning rate", "0.02, cosine (--lr 0.64 for 256)"),
         ("updates", "2 epochs of 2"),
-        ("network", "cifar_resnet20_v1, 319 parameters, 0.000 G multiply-adds"),
         ("run folder", str(folder)),
         ("--num-data-workers", "2"), ("--input-size", "32"), ("--num-epochs", "2"),
         ("--l1", "0.25"), ("--ema", "0.5"), ("--warmup-epochs", "1"),
         ("--log-interval", "2"), ("--nan", "skip"),
         ("epochs", "2 of 2"), ("updates", "4"),
-        ("best", "top-1 28.57%, top-5 100.00%, loss 1.2500, 7 pictures, epoch 1"),
-        ("last", "top-1 14.29%, top-5 85.71%, loss 1.5000, 7 pictures"),
+        ("best", "top-1 28.57%, top-5 100.00%, loss 1.2500, 7 images, epoch 1"),
+        ("last", "top-1 14.29%, top-5 85.71%, loss 1.5000, 7 images"),
         ("updates left out", "0"), ("run folder", str(folder))]
 
 
@@ -54,7 +55,8 @@ def test_a_run_that_goes_on_says_from_where_and_with_what_else(settings):
 
 
 def test_a_run_that_ends_early_says_so(settings, monkeypatch):
-    monkeypatch.setattr(engine, "evaluate", lambda *_, **__: Scores(7, 1.0, 0.5, 1.0, 3, 7))
+    monkeypatch.setattr(engine, "evaluate", lambda *_, **__: Scores(
+        7, 1.0, {"top1": 0.5, "top5": 1.0}))
     folder = train(settings(num_epochs=5, early_stop_patience=1, mode="symbolic")).folder
     assert ("epochs", "2 of 5, stopped early") in rows(folder)
     assert "--mode symbolic: Gluon has no such mode, the run is hybrid\n" in (

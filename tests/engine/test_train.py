@@ -72,28 +72,29 @@ def test_the_same_seed_gives_the_same_bits_on_any_number_of_workers(settings, tm
 
 
 def test_best_parameters_are_those_of_the_best_epoch(settings, monkeypatch, arrays):
-    from gluon_tricks.engine import start
+    from gluon_tricks.classification import task
     from gluon_tricks.engine import train as module
     from gluon_tricks.runs.scores import Scores
 
     tops = iter((0.1, 0.7, 0.7, 0.3))
     kept = {}
 
-    def scored(network, *_, **__):
+    def scored(evaluator, network, *_, **__):
         top1 = next(tops)
         kept[len(kept)] = network.output_bias()
-        return Scores(7, 1.0, top1, 1.0, 0, 7)
+        return Scores(7, 1.0, {"top1": top1, "top5": 1.0})
 
-    def build_network(settings):
-        network = original(settings)
+    def build_network(*arguments):
+        network = original(*arguments)
         network.output_bias = lambda: network.output.bias.data().asnumpy()
         return network
 
-    original = start.build_network
-    monkeypatch.setattr(start, "build_network", build_network)
+    original = task.build_network
+    monkeypatch.setattr(task, "build_network", build_network)
     monkeypatch.setattr(module, "evaluate", scored)
     result = train(settings(num_epochs=4))
-    assert (result.best_epoch, result.best.figures["top1"], result.last.figures["top1"]) == (1, 0.7, 0.3)
+    tops = [scores.figures["top1"] for scores in (result.best, result.last)]
+    assert (result.best_epoch, tops) == (1, [0.7, 0.3])
     assert np.array_equal(arrays(result.folder / "best.params")["output.bias"], kept[1])
     assert np.array_equal(arrays(result.folder / "last.params")["output.bias"], kept[3])
 
@@ -232,6 +233,7 @@ def test_the_saved_settings_keep_the_rules(settings, crop):
     result = train(settings(crop=crop, num_epochs=1))
     saved = json.loads((result.folder / "config.json").read_text())
     saved.pop("derived")
+    assert saved.pop("task") == "classification"
     again = Settings(**{name: tuple(value) if isinstance(value, list) else value
                         for name, value in saved.items()})
     validate(again)

@@ -11,10 +11,10 @@ import pytest
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.parallel.ranks import (
     Horovod,
+    infer_device_count,
     is_peer_failure,
     join,
     peer_failure_message,
-    place,
     start_ranks,
 )
 
@@ -117,7 +117,7 @@ def test_no_sum_in_fp16_overflows_where_no_gradient_does(said):
 def test_where_one_fails_all_leave_and_the_first_says_why(said):
     texts = [None, "a.rec is missing", "rank 1: b.rec is missing", "rank 1: b.rec is missing",
              "a.rec is missing", "a.rec is missing"]
-    first, *others = said("together")
+    first, *others = said("all_or_none")
     assert first == [text and ["InputError", text] for text in texts]
     assert others == [[text and ELSEWHERE for text in texts]] * 2
 
@@ -149,9 +149,9 @@ def test_a_process_alone_is_the_first_of_one(alone):
 
 
 def test_alone_all_is_as_it_is(alone):
-    assert alone.gather({"a": (1, None)}) == [{"a": [1, None]}]
+    assert alone.allgather_object({"a": (1, None)}) == [{"a": [1, None]}]
     assert alone.broadcast_object([1, "b"]) == [1, "b"]
-    assert alone.sum([2.0**40 + 1, 0.1]) == alone.allreduce_async([2.0**40 + 1, 0.1])() == [
+    assert alone.allreduce([2.0**40 + 1, 0.1]) == alone.allreduce_async([2.0**40 + 1, 0.1])() == [
         1099511627777.0, 0.1]
     assert alone.union([3, 1, 3]) == {1, 3}
     assert (alone.all(True), alone.all(False)) == (True, False)
@@ -159,13 +159,13 @@ def test_alone_all_is_as_it_is(alone):
     alone.broadcast(arrays)
     alone.average(arrays)
     for options in ({}, {"groups": 2}, {"compress": True}, {"predivide": 8.0}):
-        assert alone.add_gradients(list(arrays.values()), **options) == 1.0
+        assert alone.allreduce_gradients(list(arrays.values()), **options) == 1.0
     assert arrays["a"].asnumpy().tolist() == [1.0, 2.0]
 
 
 def test_alone_errors_are_said_as_they_are(alone):
     for error in (InputError("a"), RunFault("b")):
-        assert alone.once(error) is error
+        assert alone.agreed_error(error) is error
     alone.check_same({"--seed": 1})
     with alone.all_or_none():
         pass
@@ -230,7 +230,7 @@ def test_started_ranks_are_counted_where_no_flag_does(started, variables, gpus, 
 def test_another_number_of_started_ranks_is_refused(started, variables, given, said):
     started(variables)
     with pytest.raises(InputError, match=f"^{said}"):
-        place(argparse.Namespace(num_gpus=given[0], num_cpu_ranks=given[1]))
+        infer_device_count(argparse.Namespace(num_gpus=given[0], num_cpu_ranks=given[1]))
 
 
 def test_local_ranks_need_a_gpu_each(started):

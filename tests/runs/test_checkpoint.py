@@ -11,6 +11,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from gluon_tricks import files
 from gluon_tricks.errors import InputError
 from gluon_tricks.runs import checkpoint
 from gluon_tricks.runs.checkpoint import Checkpoint, newest, read, save
@@ -70,7 +71,7 @@ def test_every_bit_comes_back(tmp_path, empty):
     found = read(path)
     assert path == found.path == tmp_path / "checkpoints" / "000001"
     assert bits(found) == bits(wanted)
-    assert found.state == {"format": 1, **STATE}
+    assert found.state == {"format": 2, **STATE}
     assert sorted(file.name for file in path.iterdir()) == sorted(
         ["SHA256SUMS", "state.json", *(f"{name}.params" for name in wanted.arrays
                                        if name not in empty)])
@@ -231,11 +232,11 @@ def test_a_file_that_cannot_be_read_is_passed_over(tmp_path, saved, monkeypatch)
     """A bad sector, say."""
     bad = save(tmp_path, content(1), keep=2) / "model.params"
 
-    def refuse(path, sha256=checkpoint._sha256):
+    def refuse(path, sha256=files.sha256):
         if path == bad:
             raise OSError(5, "Input/output error", str(path))
         return sha256(path)
-    monkeypatch.setattr(checkpoint, "_sha256", refuse)
+    monkeypatch.setattr(files, "sha256", refuse)
     found, refused = newest(tmp_path)
     assert found.path == saved
     assert f"{bad} cannot be read (Input/output error)" in refused[0]
@@ -278,11 +279,11 @@ def test_sums_that_are_none(saved, data):
 @pytest.mark.parametrize(("state", "reason"), [
     ("no JSON", "no JSON"), ("", "no JSON"), (b"\xff\xfe", "no JSON"), ("[" * 10**6, "no JSON"),
     ('{"a":' * 10**5, "no JSON"), ("9" * 10**4, "no JSON"), ("[]", "format None"),
-    ("null", "format None"), ({}, "format None"), ({**STATE, "format": 2}, "format 2"),
+    ("null", "format None"), ({}, "format None"), ({**STATE, "format": 3}, "format 3"),
     ({**STATE, "format": "1"}, "format 1"),
-    *(({"format": 1, **STATE, part: wrong}, f"lacks {part}")
+    *(({"format": 2, **STATE, part: wrong}, f"lacks {part}")
       for part in ("progress", "settings", "logs") for wrong in (None, [], "x")),
-    *(({"format": 1, **STATE, "logs": {"log.jsonl": wrong}}, "lengths")
+    *(({"format": 2, **STATE, "logs": {"log.jsonl": wrong}}, "lengths")
       for wrong in (-1, None, "3", 1.5, True, [2]))])
 def test_a_state_with_the_right_checksum_that_is_none(saved, state, reason):
     data = state if isinstance(state, bytes) else (

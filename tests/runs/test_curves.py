@@ -18,6 +18,10 @@ EPOCHS = [{"kind": "epoch", "epoch": epoch, "update": 10 * epoch + 9, "lr": 0.1 
            "data_wait": 0.25} for epoch in (0, 1)]
 
 
+PANEL = curves.Panel("accuracy, %", {"training top-1": "train_top1", "validation top-1": "val_top1",
+                                     "validation top-5": "val_top5"}, 100)
+
+
 @pytest.fixture
 def drawn(tmp_path, monkeypatch):
     """drawn(lines, **options): the axes' lines by (title or y label, curve)."""
@@ -32,7 +36,7 @@ def drawn(tmp_path, monkeypatch):
         log = tmp_path / "a run of $\\cat$" / "log.jsonl"  # a formula, for matplotlib, and none
         log.parent.mkdir(exist_ok=True)
         log.write_text("".join(json.dumps(line) + "\n" for line in lines) + tail)
-        curves.draw_curves(log, tmp_path / "curves.png", 10, **options)
+        curves.draw_curves(log, tmp_path / "curves.png", 10, PANEL._replace(**options))
         assert cv2.imread(str(tmp_path / "curves.png")).shape == (700, 1000, 3)
         return {(axes.get_title() or axes.get_ylabel(),
                  "" if line.get_label().startswith("_") else line.get_label()):

@@ -18,6 +18,7 @@ from gluon_tricks.runs.checkpoint import Checkpoint
 from gluon_tricks.runs.progress import Progress
 
 SOMEWHERE = Path("run/checkpoints/000007")
+TASK = "classification", ("top1",), "top1"
 
 
 def settings(**changes):
@@ -156,7 +157,7 @@ def restored(before, now, change=lambda state: None, **position):
     made = content(before, **position)
     state = json.loads(json.dumps(made.state))
     change(state)
-    return resume.restored(made._replace(state=state, path=SOMEWHERE), now)
+    return resume.restored(made._replace(state=state, path=SOMEWHERE), now, *TASK)
 
 
 @pytest.mark.parametrize(("change", "flag"), [

@@ -8,6 +8,7 @@ import pytest
 
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
+from gluon_tricks.classification.task import Classification
 from gluon_tricks.errors import InputError
 from gluon_tricks.optim.precision import LossScale
 from gluon_tricks.runs import runlog
@@ -19,7 +20,8 @@ from gluon_tricks.runs.scores import Scores, Sums
 STEP = "Epoch[%d] Batch [%d]\tSpeed: %f samples/sec\t%s=%f\tlr=%f"
 EPOCH = ["[Epoch %d] training: %s=%f", "[Epoch %d] speed: %d samples/sec\ttime cost: %f",
          "[Epoch %d] validation: err-top1=%f err-top5=%f"]
-VALIDATED = Scores(7, 1.25, 3 / 7, 6 / 7, 3, 6)
+ONE = Sums(1, 0.0, {"top1": 0.0})
+VALIDATED = Scores(7, 1.25, {"top1": 3 / 7, "top5": 6 / 7})
 
 
 def as_regexp(form):
@@ -35,7 +37,9 @@ def make(tmp_path):
     """make(lengths, **settings): a log in tmp_path."""
     def log(lengths=None, update=0, **changes) -> RunLog:
         settings = Settings(model="resnet18_v1", batch_size=4, accumulate=2, **changes)
-        return RunLog(tmp_path, resolve(settings, 16, 3), lengths, update)
+        task = Classification()
+        task.settings = resolve(settings, 16, 3)
+        return RunLog(tmp_path, task.settings, task, lengths, update)
     return log
 
 
@@ -52,8 +56,8 @@ def write_epoch(log, epoch, steps=(1, 3)):
     for step in steps:
         progress.step = step + 1
         log.step(progress, update=2 * epoch + step // 2, lr=0.0125,
-                 scores=Scores(4, 1.5, 0.25, 1, 1, 4))
-    progress.trained, progress.seconds, progress.waited = Sums(16, 24.0, 4.0, 16.0), 2.0, 0.5
+                 scores=Scores(4, 1.5, {"top1": 0.25}))
+    progress.trained, progress.seconds, progress.waited = Sums(16, 24.0, {"top1": 4.0}), 2.0, 0.5
     log.epoch(progress, update=2 * epoch + 1, lr=0.0125, validated=VALIDATED)
 
 
@@ -112,11 +116,11 @@ def test_speed_counts_the_samples_since_the_last_line(make, tmp_path, monkeypatc
 
 def test_overflows_and_bad_updates_are_logged_where_they_can_be(make, tmp_path, undrawn):
     with make(nan="skip") as log:
-        log.epoch(Progress(trained=Sums(1), seconds=1.0, bad_updates=3), update=1, lr=0.1,
+        log.epoch(Progress(trained=ONE, seconds=1.0, bad_updates=3), update=1, lr=0.1,
                   validated=VALIDATED)
         assert json_lines(tmp_path)[0]["bad_updates"] == 3
     with make(dtype="float16", num_gpus=1) as log:
-        log.epoch(Progress(trained=Sums(1), seconds=1.0, loss_scale=LossScale(8.0, 1, 5)),
+        log.epoch(Progress(trained=ONE, seconds=1.0, loss_scale=LossScale(8.0, 1, 5)),
                   update=1, lr=0.1, validated=VALIDATED)
     line, = json_lines(tmp_path)
     assert (line["loss_scale"], line["overflows"]) == (8.0, 5)
@@ -246,7 +250,8 @@ def test_tensorboard_without_its_package_is_refused(monkeypatch):
     ({"teacher": "resnet18_v1"}, "training, distilled")])
 def test_the_curves_say_what_training_s_loss_is(make, monkeypatch, changes, name):
     names = []
-    monkeypatch.setattr(runlog, "draw_curves", lambda *arguments: names.append(arguments[-1]))
+    monkeypatch.setattr(runlog, "draw_curves",
+                        lambda *arguments: names.append(arguments[-1].training))
     with make(**changes) as log:
         write_epoch(log, 0)
     assert names == [name]

@@ -33,16 +33,18 @@ def described(arrays):
 def gather(ranks):
     values = [{"name": "Größe \u2028 \N{SNOWMAN}", "inner": [1, [None, 2.5, True]]}, None,
               ["x" * 300_000, 2**53 + 1]]
-    return [ranks.allgather_object(values[ranks.rank]), ranks.allgather_object(ranks.rank), ranks.allgather_object("")]
+    return [ranks.allgather_object(value) for value in (values[ranks.rank], ranks.rank, "")]
 
 
 def broadcast_object(ranks):
-    return [ranks.broadcast_object([ranks.rank, "a"]), ranks.broadcast_object(None if ranks.first else 7)]
+    return [ranks.broadcast_object(value)
+            for value in ([ranks.rank, "a"], None if ranks.first else 7)]
 
 
 def sums(ranks):
-    return [ranks.allreduce([2.0**40 + ranks.rank, 0.1, 0.0]), ranks.allreduce([2**53 - 9 + ranks.rank]),
-            ranks.allreduce([np.inf if ranks.rank == 1 else 0.0])]
+    return [ranks.allreduce(numbers) for numbers in (
+        [2.0**40 + ranks.rank, 0.1, 0.0], [2**53 - 9 + ranks.rank],
+        [np.inf if ranks.rank == 1 else 0.0])]
 
 
 def sums_later(ranks):
@@ -151,7 +153,7 @@ def main():
     with join(size) as ranks:
         found = {"join": wrong, "place": [ranks.rank, ranks.size, ranks.local_rank, ranks.first]}
         for call in (gather, broadcast_object, sums, sums_later, union, every, broadcast, average,
-                     gradients, large_gradients, together, check_same, once):
+                     gradients, large_gradients, all_or_none, check_same, once):
             found[call.__name__] = call(ranks)
         (Path(sys.argv[1]) / f"{ranks.rank}.json").write_text(json.dumps(found))
 
