@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
-from gluon_tricks.classification.evaluate import evaluate, evaluate_each
+from gluon_tricks.classification.evaluate import correct, evaluate, evaluate_each
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.data.loader import Batch, RecordLoader
 from gluon_tricks.data.order import EvalOrder
 from gluon_tricks.data.record import RecordSet, RecordWriter
+from gluon_tricks.data.threaded import SkippedReport
 from gluon_tricks.data.transforms import EvalTransform, TenCropTransform
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.inference.evaluations import Plan, evaluations
@@ -76,6 +77,10 @@ def expected(pictures, net):
     return np.mean(losses), hits1, hits5
 
 
+def hits(scores):
+    return correct(scores, "top1"), correct(scores, "top5")
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 103, 200])
 def test_four_passes_count_every_record_and_agree_with_numpy(records, net, expected, batch_size):
     net.hybridize(static_alloc=True, static_shape=True)
@@ -85,9 +90,9 @@ def test_four_passes_count_every_record_and_agree_with_numpy(records, net, expec
                       backend="opencv") as loader:
         for _ in range(4):
             got = evaluate(net, loader, classes=CLASSES, device=mx.cpu())
-            assert (got.count, got.correct1, got.correct5) == (COUNT, hits1, hits5)
+            assert (got.count, *hits(got)) == (COUNT, hits1, hits5)
             assert got.loss == pytest.approx(loss, rel=1e-5)
-            assert (got.top1, got.top5) == (hits1 / COUNT, hits5 / COUNT)
+            assert got.figures == {"top1": hits1 / COUNT, "top5": hits5 / COUNT}
 
 
 @pytest.mark.parametrize("batch_size", [16, 103])
@@ -99,7 +104,7 @@ def test_the_native_decoder_counts_the_same(records, net, expected, batch_size, 
         got = [evaluate(net, loader, classes=CLASSES, device=mx.cpu()) for _ in range(3)]
     assert got[0] == got[1] == got[2]
     assert got[0].count == COUNT
-    assert abs(got[0].correct1 - hits1) <= 2 and abs(got[0].correct5 - hits5) <= 2
+    assert all(abs(a - b) <= 2 for a, b in zip(hits(got[0]), (hits1, hits5), strict=True))
     assert got[0].loss == pytest.approx(loss, rel=0.02)
 
 
@@ -134,7 +139,7 @@ def test_ten_crops_are_scored_by_the_mean_of_their_probabilities(records, pictur
                       workers=2) as loader:
         scores, answers = evaluate_each(net, loader, classes=CLASSES, device=mx.cpu(), crops=10)
     first = np.argsort(-means, axis=1)[:, :5]
-    assert (scores.count, scores.correct1, scores.correct5) == (
+    assert (scores.count, *hits(scores)) == (
         COUNT, (first[:, 0] == labels).sum(), (first == labels[:, None]).any(axis=1).sum())
     assert scores.loss == pytest.approx(-np.log(means[range(COUNT), labels]).mean(), rel=1e-5)
     assert answers.indices.tolist() == list(range(COUNT))
@@ -154,7 +159,7 @@ def test_answers_come_with_the_scores_of_plain_evaluation(records, net, expected
 def test_a_rank_without_records_has_no_answers(net):
     loader = FixedLoader(0, [batch_of(0)])
     loader.order.records = 1  # another rank's
-    ranks = SimpleNamespace(sum=lambda sums: [1, 0.5, 1, 1], union=set)
+    ranks = SimpleNamespace(allreduce=lambda sums: [1, 0.5, 1, 1], union=set)
     scores, answers = evaluate_each(net, loader, classes=CLASSES, device=mx.cpu(), ranks=ranks)
     assert scores.count == 1
     assert [(len(part), part.dtype) for part in answers] == [(0, np.int64)] * 3 + [(0, np.float64)]
@@ -165,7 +170,7 @@ def batch_of(count):
                  np.arange(count), 0)
 
 
-class FixedLoader:
+class FixedLoader(SkippedReport):
     """These batches, said to be of so many records."""
 
     records = SimpleNamespace(path="a.rec")
@@ -222,8 +227,7 @@ def test_a_file_is_scored_with_the_classes_it_has(settings, saved, pictures, dty
     """More than the set's: a validation set may lack the last ones."""
     got = evaluate_file(settings, saved(CLASSES + 3, dtype))
     labels = pictures[1]
-    assert (got.count, got.correct1, got.correct5) == (COUNT, (labels == 0).sum(),
-                                                       (labels < 5).sum())
+    assert (got.count, *hits(got)) == (COUNT, (labels == 0).sum(), (labels < 5).sum())
     logits = np.arange(CLASSES + 3, 0, -1)
     assert got.loss == pytest.approx(np.log(np.exp(logits).sum()) - logits[labels].mean(),
                                      rel=1e-5)

@@ -13,9 +13,9 @@ from gluoncv.utils import LRScheduler, LRSequential
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
-from gluon_tricks.classification import gluoncv_states
+from gluon_tricks.classification import gluoncv_states, network
 from gluon_tricks.classification.initial import load_initial, resume_gluoncv_run
-from gluon_tricks.classification.network import build_network, get_model, initialize
+from gluon_tricks.classification.network import build_network, initialize
 from gluon_tricks.classification.settings import Settings
 from gluon_tricks.classification.settle import resolve
 from gluon_tricks.classification.start import train
@@ -248,7 +248,7 @@ def test_states_that_do_not_fit_are_refused(tmp_path):
 
 def test_a_run_goes_on_at_its_epoch(settings, tiny, lines, arrays, tmp_path):
     whole = train(settings(num_epochs=3, log_interval=1, save_dir=str(tmp_path / "whole"))).folder
-    net = get_model("", 3)
+    net = network.get_model("", 3)
     net.initialize()
     net.save_parameters(str(tmp_path / "9.params"))
     chosen = settings(num_epochs=3, log_interval=1, resume_epoch=2, ema=0.9,
@@ -265,7 +265,7 @@ def test_a_run_goes_on_at_its_epoch(settings, tiny, lines, arrays, tmp_path):
 
 def test_one_command_begins_and_goes_on(settings, tiny, lines, tmp_path):
     """--resume auto beside --resume-params: the second call goes on from the checkpoint."""
-    net = get_model("", 3)
+    net = network.get_model("", 3)
     net.initialize()
     net.save_parameters(str(tmp_path / "9.params"))
     given = {"resume": "auto", "resume_params": str(tmp_path / "9.params"), "resume_epoch": 1,

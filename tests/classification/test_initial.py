@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
-from gluon_tricks.classification import weights
+from gluon_tricks.classification import network, weights
 from gluon_tricks.classification.initial import check_teacher, load_initial
 from gluon_tricks.classification.network import (
     build_network,
     build_teacher,
     build_teacher_network,
-    get_model,
     initialize,
 )
 from gluon_tricks.classification.settings import Settings
@@ -67,7 +66,7 @@ def begun(classes, names=None, **changes):
 def test_sources(folder, source, monkeypatch):
     asked = []
     monkeypatch.setattr(weights, "pretrained_file",
-                        lambda name: asked.append(name) or folder / "best.params")
+                        lambda name, *_: asked.append(name) or folder / "best.params")
     given = {"folder": {"init_params": str(folder)},
              "file": {"use_pretrained": str(folder / "best.params")},
              "zoo": {"use_pretrained": "zoo"}, "another's name": {"init_params": NAME}}[source]
@@ -83,7 +82,7 @@ def test_sources(folder, source, monkeypatch):
 def test_the_zoo_s_parameters_are_no_folder_s_that_has_their_name(folder, monkeypatch):
     run = folder.rename(folder.parent / NAME)
     made(seed=2).save_parameters(str(folder.parent / "zoo.params"))
-    monkeypatch.setattr(weights, "pretrained_file", lambda name: folder.parent / "zoo.params")
+    monkeypatch.setattr(weights, "pretrained_file", lambda name, *_: folder.parent / "zoo.params")
     monkeypatch.chdir(run.parent)
     net, _, notes = begun(4, use_pretrained="zoo")
     assert notes == [f"parameters from {folder.parent / 'zoo.params'}"]
@@ -134,14 +133,14 @@ def test_other_shapes_than_the_classifier_s_are_no_matter_of_a_new_one(tmp_path)
                                                               ["output.0.weight"]),
     ("googlenet", ["head.2.weight", "head.2.bias", "output.weight", "output.bias"])])
 def test_the_classifier_is_what_the_number_of_classes_changes(name, want):
-    few, many = (get_model(name, classes=classes)._collect_params_with_prefix()
+    few, many = (network.get_model(name, classes=classes)._collect_params_with_prefix()
                  for classes in (7, 11))
     assert [key for key in few if few[key].shape != many[key].shape] == want
-    assert classifier_parameter_names(get_model(name)) == want
+    assert classifier_parameter_names(network.get_model(name)) == want
 
 
 def test_a_run_starts_from_them_and_does_not_look_at_them_again(settings, tiny, arrays, tmp_path):
-    net = get_model("", 3)
+    net = network.get_model("", 3)
     net.initialize(mx.init.Normal(0.3))
     net.save_parameters(str(tmp_path / "init.params"))
     common = {"init_params": str(tmp_path / "init.params"), "num_epochs": 2}

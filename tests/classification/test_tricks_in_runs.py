@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from gluoncv.utils import LRScheduler, LRSequential
 
+from gluon_tricks.classification import task
 from gluon_tricks.classification.network import build_network, initialize
 from gluon_tricks.classification.settle import resolve
 from gluon_tricks.classification.start import train
 from gluon_tricks.data import loader
-from gluon_tricks.engine import start as starting
 from gluon_tricks.engine import step
 from gluon_tricks.engine import train as engine
 from gluon_tricks.errors import RunFault
@@ -129,8 +129,8 @@ def test_mixup_s_last_epochs_are_without_it(settings, monkeypatch):
         mixed.append(arguments[3].asnumpy())
         return original(*arguments)
 
-    original = step.mixup
-    monkeypatch.setattr(step, "mixup", mixup)
+    original = task.mixup
+    monkeypatch.setattr(task, "mixup", mixup)
     train(settings(mixup=True, num_epochs=3, mixup_off_epoch=1))
     assert len(mixed) == 10
     assert len({tuple(partner) for partner in mixed}) > 3
@@ -155,7 +155,7 @@ def test_the_teacher_sees_the_mixed_pictures_and_stays_as_it_is(settings, arrays
 
     for part in seen:
         name = f"build_{part}"
-        monkeypatch.setattr(starting, name, watched(part, getattr(starting, name)))
+        monkeypatch.setattr(task, name, watched(part, getattr(task, name)))
     train(chosen)
     taught = [images.asnumpy() for recording, images in seen["teacher"]
               if isinstance(images, mx.nd.NDArray)]
@@ -172,8 +172,8 @@ def test_the_teacher_sees_the_mixed_pictures_and_stays_as_it_is(settings, arrays
 
 def test_a_run_that_no_longer_improves_ends_early(settings, lines, monkeypatch):
     tops = iter((0.1, 0.5, 0.4, 0.5, 0.9, 0.9))
-    monkeypatch.setattr(engine, "evaluate",
-                        lambda *_, **__: Scores(7, 1.0, next(tops), 1.0, 0, 7))
+    monkeypatch.setattr(engine, "evaluate", lambda *_, **__: Scores(
+        7, 1.0, {"top1": next(tops), "top5": 1.0}))
     result = train(settings(num_epochs=6, early_stop_patience=2))
     assert (result.best_epoch, result.last.figures["top1"]) == (1, 0.5)
     assert [line["epoch"] for line in lines(result.folder, "epoch")] == [0, 1, 2, 3]

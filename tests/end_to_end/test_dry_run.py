@@ -33,6 +33,7 @@ def test_the_papers_baseline_on_eight_gpus_in_fp16(dry_run):
             "no_wd": False, "warmup_epochs": 0, "rgb_mean": [123.68, 116.779, 103.939],
             "rgb_std": [58.393, 57.12, 57.375], "mode": "hybrid", "crop_ratio": 0.875}
     assert {name: got[name] for name in want} == want
+    assert "task" not in got
     assert got["derived"] == {
         "global_batch": 256, "lr": 0.1, "steps_per_epoch": 5004, "updates": 600480,
         "warmup_updates": 0, "warmup_mode": "linear", "warmup_lr": 0.0, "decay": "step",

@@ -1,5 +1,6 @@
 """`train_imagenet.py` on wrong input and under signals: one clear line, the right exit code."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -43,9 +44,11 @@ def rewrite(folder, name, samples):
 def test_a_run_prints_its_scores_folder_and_curves(script, flags, records):
     done = script("train_imagenet", *flags)
     assert done.returncode == 0, done.stderr
-    assert "on 6 pictures" in done.stdout
+    assert ", 6 images; best: top-1 " in done.stdout
     assert f"run folder: {records / 'run'}" in done.stdout
     assert (records / "run" / "curves.png").is_file()
+    written = json.loads((records / "run" / "config.json").read_text())
+    assert next(iter(written.items())) == ("task", "classification")
 
 
 def test_missing_rec(refused, flags, records):

@@ -336,7 +336,7 @@ def test_a_model_alone_is_the_zoos_even_beside_a_folder_of_that_name(
     model = "cifar_resnet20_v1"
     monkeypatch.chdir(tmp_path)
     Path(model).mkdir()
-    monkeypatch.setattr(weights, "pretrained_file", lambda name: {
+    monkeypatch.setattr(weights, "pretrained_file", lambda name, *_: {
         model: run_folder / "best.params"}[name])
     code, said = command("--model", model, "--format", "params", "--out", "net")
     assert (code, said.partition(":")[0]) == (0, "net, net.json")

@@ -16,7 +16,7 @@ from gluon_tricks.classification.start import train
 from gluon_tricks.engine import train as engine
 from gluon_tricks.engine.optimizer import create_updater
 from gluon_tricks.errors import InputError
-from gluon_tricks.models.freezing import freeze, frozen_names
+from gluon_tricks.models.freezing import freeze, frozen_names, set_head_lr_mult
 from gluon_tricks.models.zoo import get_model
 from gluon_tricks.parallel.ranks import Ranks
 from gluon_tricks.runs import runlog
@@ -26,10 +26,6 @@ from gluon_tricks.runs import runlog
 def not_drawn(monkeypatch):
     """Drawing takes longer than all else in these runs."""
     monkeypatch.setattr(runlog, "draw_curves", lambda *_: None)
-
-
-def until(part):
-    return Settings(model="x", init_params="a.params", freeze_until=part)
 
 
 @pytest.mark.parametrize(("name", "part", "frozen", "trained"), [
@@ -48,11 +44,11 @@ def test_what_stands_before_the_part_has_no_gradient(name, part, frozen, trained
     net = get_model(name, classes=4)
     plain = {key: parameter.grad_req
              for key, parameter in net._collect_params_with_prefix().items()}
-    freeze(net, until(part))
+    freeze(net, part)
     for key, parameter in net._collect_params_with_prefix().items():
         assert key.startswith(frozen) != key.startswith(trained), key
         assert parameter.grad_req == ("null" if key.startswith(frozen) else plain[key]), key
-    assert all(key.startswith(frozen) for key in frozen_names(net, part))
+    assert all(key.startswith(frozen) for key in frozen_names(net))
 
 
 @pytest.mark.parametrize(("name", "part", "said"), [
@@ -64,7 +60,7 @@ def test_what_stands_before_the_part_has_no_gradient(name, part, frozen, trained
      "features.2, features.3, features.4, output")])
 def test_parts_that_are_none_are_refused_in_one_line(name, part, said):
     with pytest.raises(InputError) as caught:
-        freeze(get_model(name, classes=4), until(part))
+        freeze(get_model(name, classes=4), part)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -167,6 +163,7 @@ def test_the_classifier_s_rate_is_so_many_times_the_others(name, monkeypatch):
     net.initialize()
     for parameter in net.collect_params().values():
         parameter.set_data(mx.nd.ones(parameter.shape))
+    set_head_lr_mult(net, chosen.lr_mult_head)
     update = create_updater(net, chosen)
     for number in range(2):
         for gradient in update.gradients:
@@ -177,3 +174,14 @@ def test_the_classifier_s_rate_is_so_many_times_the_others(name, monkeypatch):
         others = TWICE["sgd"] if name == "lars" else TWICE[name]  # biases have no trust ratio
         np.testing.assert_allclose(layer.bias.data().asnumpy(), others[layer is net[1]], rtol=0,
                                    atol=2e-6)
+
+
+@pytest.mark.parametrize(("given", "want"), [({}, 1), ({"lr_mult_head": 10.0}, 10)], ids=str)
+def test_a_run_s_network_has_that_rate(given, want):
+    chosen = resolve(Settings(model="cifar_resnet20_v1", input_size=32, **given), 64, 3)
+    net = build_network(chosen)
+    initialize(net, chosen, mx.cpu())
+    assert {name: parameter.lr_mult
+            for name, parameter in net._collect_params_with_prefix().items()} == {
+        name: want if name.startswith("output.") else 1
+        for name in net._collect_params_with_prefix()}

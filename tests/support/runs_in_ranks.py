@@ -14,6 +14,7 @@ import networks
 from gluon_tricks import cli
 from gluon_tricks.classification import network as classifiers
 from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.start import make_task
 from gluon_tricks.engine import train
 from gluon_tricks.errors import ReportedByAnotherRank
 from gluon_tricks.parallel import launch
@@ -46,7 +47,7 @@ def main():
             if ranks.rank and settings.get("init_params"):  # the first rank alone has the file
                 settings["init_params"] = "/nowhere.params"
             with contextlib.suppress(ReportedByAnotherRank):
-                train.train(Settings(**settings))
+                train.train(Settings(**settings), make_task())
 
 
 cli.run(main)
