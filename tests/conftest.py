@@ -24,15 +24,24 @@ pytest_plugins = ["run_fixtures", "loader_fixtures"]  # of tests/support
 
 ROOT = Path(__file__).parent.parent
 SUPPORT = ROOT / "tests" / "support"
+CLONED = "test_documents_run.py", "test_quickstart.py"  # which use the fixture `clone`
 # Warnings that Python shows no user.
 UNHEARD = DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning
 
 
-def pytest_collection_modifyitems(items):
-    """A file's tests stay together, so that what they share is made once."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A worker gets whole files, and those of CLONED together: what they share is made once."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "clone" if Path(file).name in CLONED else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ PLANNED = [words for page in PAGES for block in blocks(page)
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("clone")
 def test_commands_run_on_a_fresh_clone(clone):
     """The first one is the quickstart; those after it use what it has made."""
     assert "quickstart.sh" in RUN[0].text

@@ -7,7 +7,7 @@ import subprocess
 import cv2
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clone")]
+pytestmark = pytest.mark.slow
 
 
 def quickstart(clone, *arguments):

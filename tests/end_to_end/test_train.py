@@ -41,7 +41,9 @@ def rewrite(folder, name, samples):
             writer.write(key, label, picture)
 
 
-def test_a_run_prints_its_scores_folder_and_curves(script, flags, records):
+def test_a_run_prints_its_scores_folder_and_curves(script, flags, records, monkeypatch):
+    """On as many threads as a user's."""
+    monkeypatch.delenv("OMP_NUM_THREADS")
     done = script("train_imagenet", *flags)
     assert done.returncode == 0, done.stderr
     assert ", 6 images; best: top-1 " in done.stdout
