@@ -114,7 +114,7 @@ def _plan(flags: argparse.Namespace) -> "Plan":
 
 def _show(result: "Result", flags: argparse.Namespace, several: bool) -> None:
     """Print a result, and write the files that were asked for."""
-    from gluon_tricks.classification.evaluate import correct
+    from gluon_tricks.classification.evaluate import flat
     from gluon_tricks.inference import reports
 
     scores, settings = result.scores, result.settings
@@ -122,9 +122,7 @@ def _show(result: "Result", flags: argparse.Namespace, several: bool) -> None:
     ratio = None if settings.crop == "pad" else settings.crop_ratio
     found: dict[str, Any] = {
         "input_size": settings.input_size, "crop_ratio": ratio, "crops": result.crops,
-        "count": scores.count, "loss": scores.loss,
-        **scores.figures, "correct1": correct(scores, "top1"),
-        "correct5": correct(scores, "top5"), "ece": result.calibration_error}
+        **flat(scores), "ece": result.calibration_error}
     rows = reports.by_class(result.confusion, result.names) if flags.per_class else []
     if flags.json:
         if flags.per_class is True:

@@ -96,6 +96,12 @@ def correct(scores: Scores, figure: str) -> int:
     return round(scores.figures[figure] * scores.count)
 
 
+def flat(scores: Scores) -> dict[str, float]:
+    """Scores by name, accuracies as counts of images, too."""
+    return {"count": scores.count, "loss": scores.loss, **scores.figures,
+            **{f"correct{name.removeprefix('top')}": correct(scores, name) for name in FIGURES}}
+
+
 def shown(scores: Scores) -> str:
     """Scores for people."""
     return (f"top-1 {scores.figures['top1']:.2%}, top-5 {scores.figures['top5']:.2%}, "

@@ -9,6 +9,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from gluon_tricks.classification.evaluate import flat
 from gluon_tricks.data.record import RecordWriter
 from gluon_tricks.inference.evaluations import Plan, evaluations
 from gluon_tricks.models.zoo import get_model
@@ -66,7 +67,7 @@ def alone(folder):
              "rec_val": str(folder / f"{name}.rec"), "num_data_workers": 1, **more},
             params=folder / params, sizes=(32,), crops=crops))
         return {"input_size": 32, "crop_ratio": 0.875, "crops": crops,
-                **found.scores._asdict(), "ece": found.calibration_error}
+                **flat(found.scores), "ece": found.calibration_error}
     return score
 
 

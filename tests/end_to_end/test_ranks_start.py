@@ -134,4 +134,4 @@ def test_horovodrun_starts_the_ranks(flags, tmp_path, horovod):
     assert settings["num_gpus"] + settings["num_cpu_ranks"] == 2
     kinds = [line["kind"] for line in jobs.lines_of(tmp_path / "run" / "log.jsonl")]
     assert kinds == ["epoch", "end"]
-    assert done.stdout.count("validation top-1") == 1
+    assert done.stdout.count("validation: top-1") == 1
