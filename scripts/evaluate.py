@@ -59,8 +59,8 @@ def _parser() -> cli.Parser:
                         metavar="N[,N...]", help="sides of the pictures the network sees "
                         "(default: the run's, else the network's own)")
     parser.add_argument("--crop-ratio", dest="ratios", default=(), metavar="R[,R...]",
-                        type=numbers(float, distinct=True), help="input size / resized shorter edge; all sizes and "
-                        "ratios are combined (default: the run's, 0.875)")
+                        type=numbers(float, distinct=True), help="input size / resized shorter "
+                        "edge; all sizes and ratios are combined (default: the run's, 0.875)")
     parser.add_argument("--crops", type=int, choices=(1, 10), default=1, help="of each picture: "
                         "the centre, or the corners, the centre and their mirror images, of which "
                         "--batch-size counts each; probabilities are averaged")
