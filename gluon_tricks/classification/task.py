@@ -93,7 +93,7 @@ class Classification:
         settings = self.settings
         network, self._teacher = build_network(settings), build_teacher(settings, device)
         initialize(network, settings, device)
-        self.random, self._device = is_random(network), device
+        self.random, self._device, self._dtype = is_random(network), device, settings.array_dtype
         self._loss, self._hits = build_loss(settings), (Hits(), Hits())  # of plain, mixed labels
         for hits in self._hits:
             hits.hybridize()
@@ -118,7 +118,7 @@ class Classification:
     def inputs(self, batch: Batch, *, epoch: int, rank: int) -> Inputs:
         """Copy a batch to the device, and mix it there."""
         settings, device = self.settings, self._device
-        images = mx.nd.array(batch.images, ctx=device, dtype=settings.array_dtype)
+        images = mx.nd.array(batch.images, ctx=device, dtype=self._dtype)
         labels = mx.nd.array(batch.labels, ctx=device, dtype="int32")
         if not settings.mixup:
             return Inputs(images, labels, labels)
@@ -149,8 +149,7 @@ class Classification:
         return loss, hits
 
     def evaluator(self, network: HybridBlock) -> evaluate.Evaluator:
-        return evaluate.Evaluator(network, self.settings.num_classes, self._device,
-                                  self.settings.array_dtype)
+        return evaluate.Evaluator(network, self.settings.num_classes, self._device, self._dtype)
 
     def lines(self, network: HybridBlock, train: ImageSet,
               val: ImageSet) -> tuple[dict[str, str], list[str]]:

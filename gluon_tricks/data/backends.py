@@ -5,6 +5,7 @@ leaves to OpenCV what it does not decode itself: progressive and CMYK JPEGs, oth
 whatever is damaged.
 """
 
+import functools
 import os
 from typing import Any
 
@@ -55,12 +56,20 @@ def native_job(records: ImageSet, transform: TrainTransform | EvalTransform, dra
     """
     if not len(indices):
         return None
-    recipe = native.core().Recipe(
+    kind, recipe = _native_recipe(transform, images.dtype == np.float16, channels_last,
+                                  dct_shortcut, stage)
+    return kind(recipe, *_places(records, indices), _draws(draws), images)
+
+
+@functools.lru_cache(maxsize=16)
+def _native_recipe(transform: TrainTransform | EvalTransform, half: bool, channels_last: bool,
+                   dct_shortcut: bool, stage: str) -> tuple[type, Any]:
+    """The native decoder's class of jobs, and what all jobs of a loader share."""
+    core = native.core()
+    return core.Job, core.Recipe(
         **_crop(transform), size=transform.size, antialias=transform.antialias,
-        shrink=dct_shortcut, half=images.dtype == np.float16,
-        channels_last=channels_last, mean=list(transform.mean), std=list(transform.std),
-        stage=stage)
-    return native.core().Job(recipe, *_places(records, indices), _draws(draws), images)
+        shrink=dct_shortcut, half=half, channels_last=channels_last, mean=list(transform.mean),
+        std=list(transform.std), stage=stage)
 
 
 def _places(records: ImageSet, indices: np.ndarray) -> tuple:

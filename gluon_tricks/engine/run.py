@@ -1,7 +1,8 @@
 """What the parts of a run share."""
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,19 +69,19 @@ class Run:
         finally:
             set_arrays(self.network, own)
 
-    def lr(self, update: int) -> float:
+    @functools.cached_property
+    def lr(self) -> Callable[[int], float]:
         """The learning rate of an update, of its number alone."""
-        schedule = self.settings.schedule()
-        return gluoncv_lr_at(update, **schedule) if self.settings.gluoncv_compat else \
-            lr_at(update, **schedule)
+        rule = gluoncv_lr_at if self.settings.gluoncv_compat else lr_at
+        return functools.partial(rule, **self.settings.schedule())
 
     @property
     def updates_done(self) -> int:
         """Updates since the run's start, those of skipped batches included."""
-        progress, settings = self.progress, self.settings
-        return progress.epoch * settings.steps_per_epoch + progress.step // settings.accumulate
+        done = self.progress.epoch * self.steps + self.progress.step
+        return done // self.settings.accumulate
 
-    @property
+    @functools.cached_property
     def steps(self) -> int:
-        """Batches an epoch: whole updates."""
+        """Batches an epoch: those of complete updates."""
         return self.settings.steps_per_epoch * self.settings.accumulate
