@@ -62,7 +62,7 @@ def test_bmps_of_either_header_and_direction():
     b"\xff\xdc\x00\x04\x00\x09", b"\xff\xe1\xff\xff" + bytes(0xfffd),
 ], ids=lambda data: data[:8].hex())
 def test_what_may_stand_between_the_segments_of_a_jpeg(between):
-    """Fillers, bytes of no segment, bare markers, segments with markers inside, the longest one."""
+    """Fill bytes, bytes outside segments, bare markers, markers in segments, the longest one."""
     assert read_header(SOI + b"\xff\xe0\x00\x02" + between + SOF + between + SOS) \
         == Header("JPEG", 258, 772)
 
@@ -82,10 +82,10 @@ def test_what_may_stand_between_the_segments_of_a_jpeg(between):
     (b"\x89PNG\r\n\x1a\n" + bytes.fromhex("0000000d") + b"IDAT" + bytes(8), "IHDR"),
     (b"\x89PNG\r\n\x1a\n" + bytes.fromhex("0000000d") + b"IHDR" + bytes(8), "0 x 0 pixels"),
     (b"\x89PNG\r\n\x1a\n" + bytes.fromhex("0000000c") + b"IHDR" + b"\0\0\0\1" * 2, "IHDR"),
-    (b"RIFF\x20\0\0\0WEBPALPH" + bytes(20), "no VP8 chunk"),
+    (b"RIFF\x20\0\0\0WEBPALPH" + bytes(20), "not start with a VP8 chunk"),
     (b"BM" + bytes(12) + (40).to_bytes(4, "little") + b"\xff" * 8, "-1 x 1 pixels"),
-    (b"", "0 bytes are no picture"), (b"\xff\xd8", "no picture"), (b"GIF89a", "no JPEG, PNG, BMP"),
-    (b"II*\0" + bytes(50), "no picture"), (b"RIFF\x20\0\0\0WAVE" + bytes(30), "no picture"),
+    (b"", "0 bytes are not an image"), (b"\xff\xd8", "not an image"), (b"GIF89a", "not a JPEG"),
+    (b"II*\0" + bytes(50), "not an image"), (b"RIFF\x20\0\0\0WAVE" + bytes(30), "not an image"),
 ])
 def test_headers_that_are_refused(data, message):
     with pytest.raises(ValueError, match=message) as caught:
@@ -102,7 +102,7 @@ def test_every_cut_of_a_header_is_short(data):
     whole = len(data) - 12 if data.startswith(SOI) else len(data)  # of SOS the marker is enough
     read_header(data[:whole])
     for length in range(signature, whole):
-        with pytest.raises(ShortHeader, match="cut short in its header"):
+        with pytest.raises(ShortHeader, match="truncated in its header"):
             read_header(data[:length])
 
 
@@ -126,7 +126,7 @@ def test_whatever_opencv_decodes_has_a_header_of_its_size():
         if size and size[0] * size[1] > 1 << 20:
             continue
         if data.startswith(b"\x89PNG") and not has_png_end(bytes(data)):
-            continue  # for a chunk's wrong length OpenCV takes as much memory
+            continue  # OpenCV allocates whatever length a chunk claims
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         if image is not None:
             decoded += 1
