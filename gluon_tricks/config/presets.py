@@ -51,10 +51,10 @@ def defaults(preset: Preset, given: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("lr_mode", "step") != "step" or given.get("lr_decay_period"):
         chosen.pop("lr_decay_epoch", None)
     reads_records = given.get("use_rec") or any(name.startswith("rec_") for name in given)
-    alone = max(given.get("num_gpus", 0), given.get("num_cpu_ranks", 0)) <= 1
+    single = max(given.get("num_gpus", 0), given.get("num_cpu_ranks", 0)) <= 1
     beyond_it = (given.get("on_bad_record"), given.get("crop")) != (None, None) or any(
         given.get(name) for name in ("auto_augment", "checkpoint_steps", "dct_shortcut",
                                      "shuffle_labels", "antialias"))
-    if not (reads_records and alone) or beyond_it:
+    if not (reads_records and single) or beyond_it:
         chosen.pop("data_backend", None)
     return chosen

@@ -81,7 +81,7 @@ def _train(settings: RunSettings, task: "Task") -> "Result | None":
     from gluon_tricks.engine.train import train
 
     result = train(settings, task)
-    if result:  # the first rank says it
+    if result:  # rank 0 prints it
         print(f"validation: {task.shown(result.last)}; best: {task.shown(result.best)}, "
               f"epoch {result.best_epoch + 1}")
         print(f"run folder: {result.folder}")

@@ -47,7 +47,7 @@ class Run:
         average of means. Frozen ones are equal already, and averaging could change their last bits.
         """
         frozen = frozen_names(self.network)
-        mx.nd.waitall()  # a backward pass writes statistics unknown to MXNet's dependency engine
+        mx.nd.waitall()  # a backward pass writes statistics, unknown to MXNet's engine
         for part, arrays in (("network", named_arrays(self.network)),
                              ("average", self.average.arrays if self.average else {})):
             self.ranks.average({f"{part}:{name}": array for name, array in arrays.items()
@@ -60,7 +60,7 @@ class Run:
         if self.average is None:
             yield
             return
-        mx.nd.waitall()  # a backward pass writes statistics unknown to MXNet's dependency engine
+        mx.nd.waitall()  # a backward pass writes statistics, unknown to MXNet's engine
         own = {name: array.copy() for name, array in named_arrays(self.network).items()}
         try:
             set_arrays(self.network, self.average.arrays)

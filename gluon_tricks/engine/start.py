@@ -140,7 +140,7 @@ def _restore(begin: resume.ResumePoint, settings: RunSettings, task: Task, netwo
     continues, best = progress.epoch < settings.num_epochs, begin.folder / "best.params"
     if not continues and not resume.is_validated(found):
         raise InputError(f"{found.path} is from an epoch that was not validated: give a greater "
-                         "--num-epochs, the last epoch always is")
+                         "--num-epochs; the last epoch is always validated")
     own = begin.folder == resume.run_folder(found)
     if not own and not continues:
         raise InputError(f"{found.path} is from a finished run: give a greater --num-epochs")

@@ -90,7 +90,7 @@ class Skipping:
         """Save what `judge` may restore; call it before the first batch of an update. Waits."""
         self._mark = self._tally.mark()
         self._before = {name: array.copy() for name, array in self._statistics.items()}
-        mx.nd.waitall()  # a backward pass writes statistics unknown to MXNet's dependency engine
+        mx.nd.waitall()  # a backward pass writes statistics, unknown to MXNet's engine
 
     def judge(self, made: bool) -> None:
         """Undo the traces of an update that was not made. Raises RunFault if too many in a row

@@ -114,7 +114,7 @@ def _environments(ranks: int, pin: bool) -> Iterator[list[dict[str, str]]]:
         common = {**os.environ, "PYTHONUNBUFFERED": "1", _LAUNCHER: str(os.getpid()),
                   **create_run_env_vars("127.0.0.1", ["lo"], str(port))}
         common.pop(processor.PINNED, None)
-        if pin:  # waking up every millisecond took a tenth of a rank's only core
+        if pin:  # waking every 1 ms took Horovod a tenth of a rank's only core
             common.setdefault("HOROVOD_CYCLE_TIME", "10")
         yield [{**common, **create_slot_env_vars(slot),
                 **({processor.PINNED: ",".join(map(str, shares[slot.rank]))} if shares else {})}
@@ -174,18 +174,18 @@ class OutputTail:
     """Keeps the last lines of an output; both it and its lines may be endless."""
 
     def __init__(self):
-        self._whole: deque[bytes] = deque(maxlen=_LINES)
+        self._complete: deque[bytes] = deque(maxlen=_LINES)
         self._open = b""
 
     def feed(self, block: bytes) -> None:
         """Take the next bytes. A carriage return also ends a line; empty lines are dropped."""
-        *whole, self._open = re.split(rb"[\r\n]+", self._open + block)
+        *complete, self._open = re.split(rb"[\r\n]+", self._open + block)
         self._open = self._open[-_WIDTH:]
-        self._whole.extend(line[-_WIDTH:] for line in whole if line.strip())
+        self._complete.extend(line[-_WIDTH:] for line in complete if line.strip())
 
     def lines(self) -> list[str]:
         """At most 20 lines, decoded; invalid UTF-8 is replaced."""
-        lines = [*self._whole, self._open] if self._open.strip() else self._whole
+        lines = [*self._complete, self._open] if self._open.strip() else self._complete
         return [line.decode(errors="replace") for line in lines][-_LINES:]
 
 

@@ -151,7 +151,7 @@ class Horovod(Ranks):
         if kind is None:
             mx.nd.waitall()
         if kind is None or self._agreed:
-            self._hvd.shutdown()  # else exit without: the first to leave is taken for the cause
+            self._hvd.shutdown()  # else skip it: the first to leave counts as the cause
             with contextlib.suppress(mx.MXNetError):  # of operations in flight; MXNet would raise
                 mx.nd.waitall()                       # it when Python exits
         if isinstance(error, mx.MXNetError) and is_peer_failure(error):

@@ -126,7 +126,7 @@ def restored(found: Checkpoint, settings: RunSettings, task: str, parts: Sequenc
     try:
         progress = Progress.from_json(found.state["progress"], parts, figure)
     except ValueError as error:
-        raise InputError(f"{found.path / checkpoint.STATE}: {error}: take another checkpoint"
+        raise InputError(f"{found.path / checkpoint.STATE}: {error}: use another checkpoint"
                          ) from error
     samples = progress.step * old.batch_size * old.world_size  # that the epoch has seen
     progress.step = samples // (settings.batch_size * settings.world_size)
@@ -162,7 +162,7 @@ def _check_fixed(found: Checkpoint, settings: RunSettings, task: str) -> None:
                              f"{now[name]}: give the same {flag_name(name)}, or start a new run")
     if bool(before.get("momentum", now["momentum"])) != bool(now["momentum"]):
         raise InputError(f"{found.path} is from a run with momentum {before['momentum']}, not "
-                         f"{now['momentum']}: with 0 the optimizer has other arrays than without; "
+                         f"{now['momentum']}: 0 and nonzero need different optimizer arrays; "
                          "change --momentum, or start a new run")
     averaged = "average" in found.arrays
     if averaged != (settings.ema is not None):

@@ -103,7 +103,7 @@ class RunLog:
             self._board.close()
 
     def lengths(self) -> dict[str, int]:
-        """Of the files that resuming cuts back. Raises OSError if lines still wait."""
+        """The lengths of the files that resuming cuts back. Raises OSError if lines still wait."""
         for file in self._files.values():
             file.sync()
         return {name: file.length for name, file in self._files.items()}

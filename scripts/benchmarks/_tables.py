@@ -145,7 +145,7 @@ def scaling(found: Results) -> str:
 
 
 def plan(found: Results) -> str:
-    """What is computed for many GPUs; none of it was measured but NVIDIA's column."""
+    """What is computed for many GPUs; only NVIDIA's column was measured."""
     rows = []
     for row in found["plan"].rows:
         links = ["" if share is None else f"{share:.3f}" for share in row["efficiency"].values()]

@@ -1,4 +1,4 @@
-"""Makes the documents' measured tables and plot from docs/measured/*.json; none is typed.
+"""Makes the documents' measured tables and plot from docs/measured/*.json; no number is typed.
 
     python scripts/benchmarks/measured.py                        # rewrite the tables and the plot
     python scripts/benchmarks/measured.py --check                # say what is out of date
