@@ -9,11 +9,11 @@ __version__ = "0.1.0"
 
 
 class WrongEnvironment(ImportError):
-    """Python or a package has a version MXNet 1.9.1 cannot work with; the message is one line."""
+    """MXNet 1.9.1 cannot work with this version of Python or NumPy; the message is one line."""
 
 
 def _problem(python: tuple[int, ...], numpy: str | None) -> str | None:
-    """One line that says what is wrong with these versions and how to mend it; None if right.
+    """One line that says what is wrong with these versions and how to fix it; None if nothing is.
 
     MXNet 1.9.1 needs `distutils` (gone in Python 3.12) and `np.bool` (gone in NumPy 1.24).
     """
@@ -36,7 +36,7 @@ def _installed(package: str) -> str | None:
 
 
 def _print_in_one_line(kind, error, trace) -> None:
-    """An exception hook that spares the user the traceback of a `WrongEnvironment`."""
+    """An exception hook that prints a `WrongEnvironment` without its traceback."""
     if issubclass(kind, WrongEnvironment):
         print(f"error: {error}", file=sys.stderr)
     else:
@@ -48,6 +48,6 @@ if _found:
     sys.excepthook = _print_in_one_line
     raise WrongEnvironment(_found)
 
-from gluon_tricks.machine import cuda  # noqa: E402, after the check, for older Pythons cannot read it
+from gluon_tricks.machine import cuda  # noqa: E402, after the check: older Pythons cannot parse it
 
 cuda.install()

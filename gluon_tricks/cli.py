@@ -48,7 +48,7 @@ def _terminate(signum, frame) -> NoReturn:
 
 
 def path(text: str) -> Path:
-    """A path flag's type: `~` means the home folder also behind `--flag=`."""
+    """The type of a flag that is a path; expands `~`, which the shell does not in `--flag=~/x`."""
     return Path(text).expanduser()
 
 
@@ -61,7 +61,7 @@ def positive(text: str) -> int:
 
 
 def output(suffix: str) -> Callable[[str], Path]:
-    """The type of a flag that names a file to write, which must be possible before work begins."""
+    """The type of a flag that names a file to write; checks that it can be before work begins."""
     def parse(text: str) -> Path:
         file = path(text)
         reason = (f"must end in {suffix}" if file.suffix.lower() != suffix else
@@ -74,8 +74,8 @@ def output(suffix: str) -> Callable[[str], Path]:
 
 
 def _why_not_writable(file: Path) -> str | None:
-    """Why a file cannot be written; None where it can. Leaves nothing behind, whoever asks beside.
-    """
+    """Why a file cannot be written; None if it can. Leaves nothing behind, even if several
+    processes ask at once."""
     try:
         with open(file, "ab") if file.exists() else tempfile.TemporaryFile(dir=file.parent):
             return None
@@ -84,8 +84,8 @@ def _why_not_writable(file: Path) -> str | None:
 
 
 def import_remedy(error: ImportError | OSError) -> str | None:
-    """What to do about a package that is missing or cannot be loaded; None where it is none that
-    the project's install brings, or not for want of a library."""
+    """What to do about a package that is missing or cannot be loaded; None if the project does not
+    install it, or if the cause is not a missing library."""
     if isinstance(error, OSError):
         return _library_remedy(str(error))
     package = (error.name or "").partition(".")[0]
@@ -93,22 +93,23 @@ def import_remedy(error: ImportError | OSError) -> str | None:
         return None
     here = opencv_packages()
     if error.name == "cv2" and (here or not isinstance(error, ModuleNotFoundError)):
-        return (f"OpenCV cannot load here ({error}): put the headless build in its place, "
+        return (f"OpenCV cannot be loaded ({error}): replace it with the headless build, "
                 f"{opencv_remedy(here)}")
-    return f"{error}: install the package with its needs, `{install_packages()}` (or -gpu.txt)"
+    return f"{error}: install all that is needed, `{install_packages()}` (or -gpu.txt)"
 
 
 def opencv_packages() -> dict[str, str]:
-    """The version of each package of OpenCV's that pip lists: all of them own the same files."""
+    """The version of each OpenCV package that pip lists: all of them own the same files."""
     found = {(distribution.metadata["Name"] or "").lower().replace("_", "-"): distribution.version
              for distribution in metadata.distributions()}
     return {name: found[name] for name in sorted(found) if name.startswith("opencv-")}
 
 
 def opencv_remedy(here: Mapping[str, str]) -> str:
-    """The line that leaves the headless build as the only OpenCV; `here`: what pip lists of it.
+    """The command that leaves the headless build as the only OpenCV; `here`: what pip lists now.
 
-    All of that goes first: pip does not install what it lists, and takes the others' files along.
+    All of that is uninstalled first: pip skips what it lists as installed, and uninstalling one
+    package deletes files that the others share.
     """
     try:
         wanted = metadata.requires("gluon_tricks") or []
@@ -121,28 +122,28 @@ def opencv_remedy(here: Mapping[str, str]) -> str:
 
 
 def _library_remedy(said: str) -> str | None:
-    """What to do where the system's loader said that it cannot find a library, as MXNet's import
-    passes it on; None where it said something else."""
+    """What to do if the system's loader could not find a library, by its message in MXNet's import
+    error; None for any other message."""
     found = re.match(r"(lib\S+\.so[.\d]*): cannot open shared object file", said)
     if found is None:
         return None
     if found[1] == "libcuda.so.1":
-        return (f"MXNet's CUDA build needs NVIDIA's driver, which is not here ({said}): install "
-                "it, start the container with --gpus all, or take the CPU build, `pip uninstall "
+        return (f"MXNet's CUDA build needs NVIDIA's driver, which was not found ({said}): install "
+                "it, start the container with --gpus all, or use the CPU build, `pip uninstall "
                 f"-y {cuda.BUILD} && {install_packages()}`")
     if found[1] in cuda.LIBRARIES:
-        return (f"MXNet's CUDA build needs CUDA's libraries, which are not here ({said}): "
+        return (f"MXNet's CUDA build needs CUDA's libraries, which were not found ({said}): "
                 f"`{install_packages('gpu')}` installs them")
     package = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0"}.get(found[1])
     return f"{said}: " + (f"apt-get install {package}" if package else
-                          f"install the package of the system's that has {found[1]}")
+                          f"install the system package that has {found[1]}")
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Call `main` and leave with the exit code that its ending calls for.
+    """Call `main` and exit with the code that its outcome calls for.
 
-    A rank that fails leaves at once, without Python's and Horovod's shutdown: where it fails alone
-    its peers would learn of that before it has ended, and the first to end is taken for the cause.
+    A rank that fails exits at once, without Python's and Horovod's shutdown: otherwise its peers
+    would notice and could exit before it does, and the first to exit is reported as the cause.
     """
     signal.signal(signal.SIGTERM, _terminate)
     launch.adopt_launcher()
@@ -164,11 +165,11 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
 
 def _ending(main: Callable[[], int | None]) -> tuple[int, str | None]:
-    """Call `main`: the exit code, and the message."""
+    """Call `main`; the exit code and the message."""
     try:
         code = main() or 0
-        if sys.stdout:  # None where a parent closed it
-            sys.stdout.flush()  # a closed pipe shows here, not when Python shuts down
+        if sys.stdout:  # None if a parent closed it
+            sys.stdout.flush()  # so that a closed pipe is noticed here, not at Python's shutdown
         return code, None
     except ReportedByAnotherRank as error:
         return error.code, None
@@ -180,7 +181,7 @@ def _ending(main: Callable[[], int | None]) -> tuple[int, str | None]:
         code, message = 130, "stopped by Ctrl-C"
     except Terminated:
         code, message = 143, "stopped by SIGTERM"
-    except BrokenPipeError:  # the reader of our output (`| head`) left; nothing is wrong
+    except BrokenPipeError:  # the reader of our output (`| head`) exited; nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code, message = 1, None
     except ImportError as error:

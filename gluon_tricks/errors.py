@@ -9,16 +9,16 @@ INSTALL_PROJECT = "pip install --no-deps -e ."
 
 
 def install_packages(device: str = "cpu", flags: str = "") -> str:
-    """The command that remedies name to install this project's packages, at the clone's root.
+    """The command, quoted in remedies, that installs the project's packages from the clone's root.
 
-    From docker/'s lock, without dependencies: with them pip puts opencv-python, which gluoncv asks
-    for by name, over the headless build.
+    It uses docker/'s lock file and no dependencies: otherwise pip installs opencv-python, which
+    gluoncv requires by name, over the headless build.
     """
     return f"pip install {flags}--no-deps --require-hashes -r docker/requirements-{device}.txt"
 
 
 class InputError(ValueError):
-    """Wrong input: a file, record, flag or setting the user can put right.
+    """Wrong input: a file, record, flag or setting that the user can fix.
 
     The message is one line that names the thing, the reason and the remedy.
     Scripts print it and exit with code 2.
@@ -26,17 +26,17 @@ class InputError(ValueError):
 
 
 class RunFault(RuntimeError):
-    """A run that cannot go on, through no fault of its input (a loss that is not finite, say).
+    """A run that cannot continue, through no fault of its input (a NaN loss, say).
 
     The message is one line that says where the last good parameters are. Scripts exit with code 1.
     """
 
 
 class Stopped(BaseException):
-    """A run that a signal ended, and that is saved. Scripts exit with 128 + the signal's number.
+    """A signal ended the run, which is saved. Scripts exit with 128 + the signal's number.
 
     Not an Exception, so that no handler for faults swallows it. The message is one line that says
-    how to go on.
+    how to resume.
     """
 
     def __init__(self, number: signal.Signals, message: str):
@@ -45,7 +45,7 @@ class Stopped(BaseException):
 
 
 class ReportedByAnotherRank(Exception):
-    """Another rank says why: this one leaves with the same exit code, in silence."""
+    """Another rank reports the error: this one exits with the same code and says nothing."""
 
     def __init__(self, code: int):
         super().__init__(code)

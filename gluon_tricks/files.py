@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, and their checksums."""
+"""Files that appear complete or not at all, and checksums of files."""
 
 import contextlib
 import hashlib
@@ -9,10 +9,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def atomic(path: Path, *, sync: bool = False) -> Iterator[Path]:
-    """A file next to `path` to write, which takes its name when the block ends without an error.
+    """A file next to `path` to write to, renamed to `path` when the block ends without an error.
 
-    Until then a file that was there stays as it is. With `sync`, the content is on the disk before
-    the name is. Raises OSError if the disk refuses; what was written is deleted after any error.
+    Until then an existing file stays as it is. With `sync`, the content is on the disk before the
+    rename. Raises OSError if it cannot be written; what was written is deleted after any error.
     """
     part = path.with_name(f"{path.name}.part")
     try:

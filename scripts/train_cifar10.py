@@ -50,7 +50,7 @@ def copy_to(folder: Path, flag: str) -> Path:
 
 def provide(settings: Settings) -> None:
     """Unpack the data set's binary files where the settings name no other form of it."""
-    folder = settings.picture_folder("train")
+    folder = settings.image_folder("train")
     if folder is not None and not folder.is_dir():
         from gluon_tricks.prepare.cifar import cifar10_records  # late: it imports OpenCV
 

@@ -2,8 +2,8 @@
 
     horovodrun -np 8 python scripts/train_horovod.py --rec-train T.rec --rec-val V.rec --use-rec
 
---lr is of one device and is multiplied by their number; the decay is always a cosine. --num-gpus N
-or --num-cpu-ranks N start the ranks on this machine without horovodrun.
+--lr is for one device and is multiplied by their number; the decay is always a cosine. --num-gpus N
+or --num-cpu-ranks N starts the ranks on this machine without horovodrun.
 """
 
 import argparse
@@ -27,17 +27,17 @@ def build_parser() -> cli.Parser:
                       without=not_for_script(Settings, "train_horovod"))
     own = parser.add_argument_group("GluonCV's other names")
     own.add_argument("--data-nthreads", type=cli.positive, default=8, help="threads that decode, "
-                     "of each device (default: 8)")
+                     "for each device (default: 8)")
     own.add_argument("--auto_aug", action="store_true", help="AutoAugment's ImageNet policy")
     own.add_argument("--no-cuda", action="store_true", help="train on CPUs")
     return parser
 
 
 def translate(flags: argparse.Namespace) -> Settings:
-    """The settings that its flags stand for. Raises InputError."""
+    """The settings that these flags mean. Raises InputError."""
     given = vars(flags)
     if flags.no_cuda and given.get("num_gpus"):
-        raise InputError("--no-cuda has no meaning with --num-gpus: leave one of them out")
+        raise InputError("--no-cuda cannot be combined with --num-gpus: drop one of them")
     if not given.get("num_gpus") and not given.get("num_cpu_ranks"):
         on_cpus = flags.no_cuda or "num_gpus" in given  # which is 0
         kind = "num_cpu_ranks" if on_cpus else "num_gpus"

@@ -213,16 +213,16 @@ def test_opencvs_remedy_uninstalls_what_is_listed(tmp_path, monkeypatch, names, 
     if not names and error is ModuleNotFoundError:  # nothing is there
         assert "-r docker/requirements-cpu.txt`" in remedy
     else:
-        assert remedy == ("OpenCV cannot load here (libGL.so.1: cannot open): put the headless "
-                          f"build in its place, `{gone}pip install --no-deps "
+        assert remedy == ("OpenCV cannot be loaded (libGL.so.1: cannot open): replace it with "
+                          f"the headless build, `{gone}pip install --no-deps "
                           "opencv-python-headless==4.11.0.86`")
 
 
 @pytest.mark.parametrize(("library", "remedy"), [
     ("libgomp.so.1", "apt-get install libgomp1"),
     ("libquadmath.so.0", "apt-get install libquadmath0"),
-    ("libother-1.2.so", "install the package of the system's that has libother-1.2.so"),
-    ("libcuda.so.1", "take the CPU build"),
+    ("libother-1.2.so", "install the system package that has libother-1.2.so"),
+    ("libcuda.so.1", "use the CPU build"),
     ("libcudnn.so.8", "--require-hashes -r docker/requirements-gpu.txt` installs them")])
 def test_a_library_that_mxnet_does_not_find_is_named_with_its_remedy(end, library, remedy):
     said = f"{library}: cannot open shared object file: No such file or directory"

@@ -30,7 +30,7 @@ def open_records(settings: Settings, part: str, classes: list[str] | None = None
     Where it is a folder, its labels follow `classes`, the training set's. Raises InputError where
     there is none, or not one for the data backend.
     """
-    found = open_set(*settings.rec_paths(part), settings.picture_folder(part), classes)
+    found = open_set(*settings.rec_paths(part), settings.image_folder(part), classes)
     if isinstance(found, FolderSet) and settings.data_backend == "mxnet":
         raise InputError(f"--data-backend mxnet reads RecordIO alone, and {found.path} is a folder "
                          "of pictures: pack it with scripts/im2rec.py, or take another "

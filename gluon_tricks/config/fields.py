@@ -1,16 +1,16 @@
-"""How a setting is declared: a dataclass field that says all there is to know of it.
+"""Declares settings: a setting is a dataclass field that holds all there is to know about it.
 
-Nothing else lists settings by name. Beside what argparse takes, a field may say:
+Nothing else lists settings by name. Besides argparse's options, a field may have these traits:
 
-    least, above, most, below   the range of a number; None is always fine
+    least, above, most, below   the range of a number; None is always valid
     per_host      each rank may have its own value: files, folders, threads
-    on_resume     "fixed": a checkpoint is made for this value; "free": what the run computes does
-                  not depend on it; else a change is warned of
+    on_resume     "fixed": a checkpoint works with this value only; "free": it does not affect what
+                  the run computes; otherwise a change causes a warning
     of_network    "name", "structure" (decides which parameters there are), "layer" (a layer without
                   parameters), "start" (how it is initialized) or "input" (how it is fed)
-    in_table      the table that a run's log starts with has its value in a line of another name
-    also_in       the scripts, besides those that train, that have its flag
-    not_in        the scripts that train and do not have it
+    in_table      the table that starts a run's log shows its value under another name
+    also_in       the scripts that do not train and yet have its flag
+    not_in        the training scripts that do not have its flag
 """
 
 import argparse
@@ -24,7 +24,7 @@ TRAITS = ("least", "above", "most", "below", "per_host", "on_resume", "of_networ
 
 
 def flag(default: Any, text: str, *, group: str, **more: Any) -> Any:
-    """A field with its flag's help text, its group, argparse's options and the traits above."""
+    """A field with its flag's help text and group, and argparse's options and the traits above."""
     traits = {name: more.pop(name) for name in TRAITS if name in more}
     return dataclasses.field(default=default, metadata={
         "group": group, "argparse": {"help": text, **more}, **traits})
@@ -42,7 +42,7 @@ def ordered(kind: type) -> list[dataclasses.Field]:
 
 
 def named(kind: type, **traits: Any) -> Iterator[str]:
-    """The names of the fields whose traits are these; of a tuple, one of these."""
+    """The names of the fields with these traits; a tuple means any one of its values."""
     for setting in dataclasses.fields(kind):
         found = (setting.metadata.get(name) in (want if isinstance(want, tuple) else (want,))
                  for name, want in traits.items())
@@ -51,12 +51,12 @@ def named(kind: type, **traits: Any) -> Iterator[str]:
 
 
 def for_script(kind: type, script: str) -> tuple[str, ...]:
-    """The names of the fields whose flags a script has that does not train."""
+    """The names of the fields whose flags a script that does not train has."""
     return _naming(kind, "also_in", script)
 
 
 def not_for_script(kind: type, script: str) -> tuple[str, ...]:
-    """The names of the fields whose flags a script does not have that trains."""
+    """The names of the fields whose flags a training script does not have."""
     return _naming(kind, "not_in", script)
 
 
@@ -66,13 +66,13 @@ def _naming(kind: type, trait: str, script: str) -> tuple[str, ...]:
 
 
 def flag_name(name: str) -> str:
-    """The flag of a field."""
+    """The flag of a field: "--batch-size" for "batch_size"."""
     return f"--{name.replace('_', '-')}"
 
 
 def numbers(kind: type, *, distinct: bool = False) -> Callable[[str], tuple]:
-    """What argparse makes of numbers with commas between; if they must be `distinct`, of one or
-    more, each kept once."""
+    """The type of a flag that takes numbers separated by commas; with `distinct`, there must be at
+    least one, and duplicates are dropped."""
     def parse(text: str) -> tuple:
         values = tuple(kind(part) for part in text.split(",") if part.strip())
         if distinct and not values:
@@ -83,12 +83,12 @@ def numbers(kind: type, *, distinct: bool = False) -> Callable[[str], tuple]:
 
 
 def text(given: str) -> str | None:
-    """What argparse makes of a text; "" is what GluonCV's scripts have if nothing is given."""
+    """The type of a flag that takes text; "" means None, as in GluonCV's scripts."""
     return given or None
 
 
 def loss_scale_of(given: str) -> float | str:
-    """What argparse makes of a loss scale."""
+    """The type of a flag that takes a loss scale: a number or "dynamic"."""
     return given if given == "dynamic" else float(given)
 
 

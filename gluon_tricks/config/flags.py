@@ -1,4 +1,4 @@
-"""The flags of the settings: one a field, and the settings that parsed flags stand for."""
+"""Makes one flag for each field of the settings, and settings from parsed flags."""
 
 import argparse
 import dataclasses
@@ -12,10 +12,10 @@ from gluon_tricks.config.settings import RunSettings
 def add_flags(parser: argparse.ArgumentParser, kind: type[RunSettings],
               only: tuple[str, ...] | None = None, preset: presets.Preset = presets.IMAGENET,
               without: tuple[str, ...] = ()) -> None:
-    """A flag for each field of a settings class, or for those named in `only`, but for those of
+    """Add a flag for each field of a settings class, or for those in `only`, except those in
     `without`.
 
-    --help shows the preset's defaults. What is not given is not among the parsed flags.
+    --help shows the preset's defaults. Flags that are not given are absent from the parsed flags.
     """
     groups = {name: parser.add_argument_group(name) for name in GROUPS}
     for setting in ordered(kind):
@@ -32,7 +32,7 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[RunSettings],
 
 
 def _shown(default: Any) -> str:
-    """A default as --help shows it; None and switches explain themselves."""
+    """A default as --help shows it; nothing for None, False and ""."""
     if default is None or default is False or default == "":
         return ""
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
@@ -40,13 +40,13 @@ def _shown(default: Any) -> str:
 
 
 def explicit(kind: type[RunSettings], flags: argparse.Namespace) -> dict[str, Any]:
-    """Those fields of a settings class that parsed flags give, by name."""
+    """The fields of a settings class that were given as flags, by name."""
     names = {setting.name for setting in dataclasses.fields(kind)}
     return {name: value for name, value in vars(flags).items() if name in names}
 
 
 def chosen(kind: type[RunSettings], flags: argparse.Namespace,
            preset: presets.Preset) -> dict[str, Any]:
-    """What parsed flags and a preset say of the fields of a settings class."""
+    """The fields of a settings class that parsed flags or a preset give; flags override it."""
     given = explicit(kind, flags)
     return {**presets.defaults(preset, given), **given}

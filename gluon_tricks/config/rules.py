@@ -1,5 +1,4 @@
-"""The rules that the settings of every run must keep: each a condition that breaks it, and what to
-say then."""
+"""The rules for every run's settings: each is a condition that breaks it, and a message."""
 
 import dataclasses
 import math
@@ -18,8 +17,8 @@ Rules = Callable[[S], Iterator[Rule]]
 
 
 def broken_rules(settings: S, *own: Rules) -> Iterator[str]:
-    """What to say of each rule that the settings break, a line with the remedy: of the ranges of
-    all fields, of the `own` rules of a task, and of every run's."""
+    """The message, one line with the remedy, of each rule that the settings break: the ranges of
+    all fields, the `own` rules of a task, and those of every run."""
     for rules in (_range_rules, *own, _optimizer_rules, _schedule_rules, _run_rules, _device_rules):
         for broken, message in rules(settings):
             if broken:
@@ -27,7 +26,7 @@ def broken_rules(settings: S, *own: Rules) -> Iterator[str]:
 
 
 def validate_by(settings: S, *own: Rules) -> S:
-    """The settings themselves. Raises InputError for the first rule that they break."""
+    """Return the settings as they are. Raises InputError for the first rule that they break."""
     message = next(broken_rules(settings, *own), None)
     if message is not None:
         raise InputError(message)
@@ -35,17 +34,17 @@ def validate_by(settings: S, *own: Rules) -> S:
 
 
 def needs(pointless: bool, flag: str, other: str) -> Rule:
-    """A flag that does nothing without another."""
-    return pointless, f"{flag} has no meaning without {other}: give both or none"
+    """The rule that a flag does nothing without another."""
+    return pointless, f"{flag} does nothing without {other}: give both or neither"
 
 
 def excludes(pointless: bool, flag: str, other: str) -> Rule:
-    """A flag that does nothing beside another."""
-    return pointless, f"{flag} has no meaning with {other}: leave one of them out"
+    """The rule that two flags cannot be combined, since the first would do nothing."""
+    return pointless, f"{flag} cannot be combined with {other}: drop one of them"
 
 
 def is_changed(settings: RunSettings, name: str) -> bool:
-    """Whether a setting is not at its default."""
+    """Whether a setting differs from its default."""
     return getattr(settings, name) != getattr(type(settings), name)
 
 
@@ -59,12 +58,13 @@ def _range_rules(s: RunSettings) -> Iterator[Rule]:
             yield wrong is not None, f"{flag_name(setting.name)} {value}: {wrong}"
     yield not 0 <= s.seed < 2**64, f"--seed {s.seed}: must be from 0 to 2^64 - 1"
     yield (s.ema is not None and not 0 < s.ema < 1,
-           f"--ema {s.ema}: must be above 0 and below 1; leave it out to average nothing")
+           f"--ema {s.ema}: must be above 0 and below 1; drop it to average nothing")
 
 
 def out_of_range(value: float, least: float | None = None, above: float | None = None,
                  most: float | None = None, below: float | None = None) -> str | None:
-    """What a number must be, if it is not; a range without an end asks for a finite one."""
+    """What a number must be, if it is not; None if it is in range. A range without an upper end
+    requires a finite number."""
     if above is not None:
         return None if above < value < math.inf else f"must be above {above}, and finite"
     if least is None:
@@ -85,14 +85,14 @@ def _optimizer_rules(s: RunSettings) -> Iterator[Rule]:
         yield excludes(getattr(s, name) is not None and s.optimizer not in optimizers,
                       flag_name(name), f"--optimizer {s.optimizer}")
     yield (s.lr == 0 and s.optimizer in ("adabound", "amsbound"),
-           f"--lr {s.lr}: --optimizer {s.optimizer} divides by it; give more than 0")
+           f"--lr {s.lr}: --optimizer {s.optimizer} divides by it; give a rate above 0")
     yield (s.dtype == "float16" and s.num_gpus == 0,
            "--dtype float16 needs a GPU: MXNet's CPU build has no FP16 convolution; "
-           "add --num-gpus or take float32")
+           "add --num-gpus or use float32")
     yield (s.dtype == "bfloat16" and s.num_gpus > 0,
-           "--dtype bfloat16 is for CPUs: MXNet has no GPU code for it; take float16")
+           "--dtype bfloat16 is for CPUs: MXNet has no GPU code for it; use float16")
     yield (s.loss_scale is not None and s.dtype != "float16",
-           f"--loss-scale has no meaning with --dtype {s.dtype}: leave one of them out")
+           f"--loss-scale cannot be combined with --dtype {s.dtype}: drop one of them")
     yield (isinstance(s.loss_scale, float) and not 0 < s.loss_scale < math.inf,
            f"--loss-scale {s.loss_scale}: must be dynamic, or a number above 0")
 
@@ -121,10 +121,10 @@ def _schedule_rules(s: RunSettings) -> Iterator[Rule]:
     yield excludes(s.lr_decay_period > 0 and is_changed(s, "lr_decay_epoch"), "--lr-decay-epoch",
                   "--lr-decay-period")
     yield (s.lr_decay >= 1, f"--lr-decay {s.lr_decay}: must be below 1; --lr-mode constant keeps "
-           "the rate as it is")
+           "the rate constant")
     yield (s.lr_decay_period >= s.num_epochs > 0,
-           f"--lr-decay-period {s.lr_decay_period} leaves no fall in {s.num_epochs} epochs: lower "
-           "it, or take --lr-mode constant")
+           f"--lr-decay-period {s.lr_decay_period} never decays the rate within {s.num_epochs} "
+           "epochs: lower it, or use --lr-mode constant")
     yield (s.lr is not None and s.warmup_lr > s.effective_lr,
            f"--warmup-lr {s.warmup_lr} is above the learning rate: lower it, or raise --lr")
 
@@ -132,12 +132,12 @@ def _schedule_rules(s: RunSettings) -> Iterator[Rule]:
 def _run_rules(s: RunSettings) -> Iterator[Rule]:
     yield (s.early_stop_patience > 0 and s.early_stop_patience >= s.num_epochs - 1,
            f"--early-stop-patience {s.early_stop_patience} cannot end a run of {s.num_epochs} "
-           "epochs early: lower it, or leave it out")
+           "epochs early: lower it, or drop it")
     yield excludes(s.early_stop_patience > 0 and s.eval_frequency == 0, "--early-stop-patience",
                   "--eval-frequency 0")
     yield ("/" in s.logging_file or s.logging_file in ("", ".", "..", *RUN_FILES),
-           f"--logging-file {s.logging_file!r}: must be a name without folders, it lies in the run "
-           f"folder, and none of {', '.join(RUN_FILES)}")
+           f"--logging-file {s.logging_file!r}: must be a name without folders, since it is in the "
+           f"run folder, and none of {', '.join(RUN_FILES)}")
     yield needs(s.resume == "auto" and s.save_dir is None, "--resume auto", "--save-dir")
 
 
@@ -147,4 +147,4 @@ def _device_rules(s: RunSettings) -> Iterator[Rule]:
         yield needs(s.world_size == 1 and is_changed(s, name), flag_name(name),
                        "--num-gpus or --num-cpu-ranks of 2 or more")
     yield excludes(s.grad_compression == "fp16" and s.dtype == "float16", "--grad-compression fp16",
-                  "--dtype float16, whose gradients travel as they are")
+                  "--dtype float16, whose gradients are FP16 already")

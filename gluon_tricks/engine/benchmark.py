@@ -1,4 +1,4 @@
-"""How fast a run's parts are, by themselves: its updates on made-up data, its input pipeline."""
+"""Measures the parts of a run by themselves: its updates on made-up data, its input pipeline."""
 
 import dataclasses
 import itertools
@@ -23,11 +23,11 @@ from gluon_tricks.runs.agreement import agreed
 from gluon_tricks.runs.resume import ResumePoint
 from gluon_tricks.runs.scores import Sums
 
-WARM_UP = 2  # updates, or batches, before the clock starts: MXNet compiles in the first ones
+WARM_UP = 2  # updates, or batches, before the clock starts: MXNet compiles during the first ones
 
 
 class SyntheticLoader:
-    """`steps` times the same batch: what a run takes in place of a set's loader."""
+    """Stands in for a data set's loader: the same batch, `steps` times an epoch."""
 
     backend, backend_note = "synthetic", ""
     order = SimpleNamespace(records=0, steps_of_longest_rank=0)  # nothing to evaluate on
@@ -40,9 +40,10 @@ class SyntheticLoader:
 
 
 class SyntheticRun:
-    """A run on made-up data, up to `most` updates at a time; its folder lasts as long as `stack`.
+    """A run on made-up data, to time up to `most` updates at once.
 
-    The settings need not be resolved; what the data would decide is assumed.
+    Its folder lasts as long as `stack`. The settings need not be resolved: what the data would
+    decide is assumed.
     """
 
     def __init__(self, settings: RunSettings, task: Task, most: int, stack: ExitStack):
@@ -62,7 +63,7 @@ class SyntheticRun:
         self.saver = Saver(self.run)
 
     def seconds(self, updates: int) -> float:
-        """What so many updates take, as the engine makes them."""
+        """How long the engine takes for so many updates."""
         self._loader.steps = updates * self.run.settings.accumulate
         mx.nd.waitall()
         self.run.ranks.wait()
@@ -75,7 +76,7 @@ class SyntheticRun:
 
 
 def training_speed(settings: RunSettings, task: Task, updates: int) -> float | None:
-    """Samples/s of `updates` updates on made-up data, of all devices; for the first rank."""
+    """Samples/s of all devices, over `updates` updates on made-up data; None but for rank 0."""
     with ExitStack() as stack:
         made_up = SyntheticRun(settings, task, updates, stack)
         made_up.seconds(min(WARM_UP, updates))
@@ -84,16 +85,16 @@ def training_speed(settings: RunSettings, task: Task, updates: int) -> float | N
 
 
 def input_speed(settings: RunSettings, task: Task, batches: int) -> tuple[float, str]:
-    """Samples/s that the training set is read, decoded and augmented at, and by which backend.
+    """Samples/s at which the training set is read, decoded and augmented, and the backend's name.
 
-    Passes follow one another until `batches` are made.
+    Measured over `batches` batches, of as many epochs as that takes.
     """
     with task.open(settings, "train") as train:
         task.resolve(settings, train)
         with task.loader(train, Ranks(), training=True) as loader:
             made = (batch for epoch in itertools.count() for batch in loader.epoch(epoch))
             for batch in itertools.islice(made, WARM_UP):
-                del batch  # its memory is for the next one
+                del batch  # frees its memory for the next one
             started, samples = time.perf_counter(), 0
             for batch in itertools.islice(made, batches):
                 samples += len(batch.indices)

@@ -1,4 +1,4 @@
-"""What the scripts that train share, whatever the task: their flags, and what they do with them."""
+"""What the training scripts share, whatever the task: their flags, and what these start."""
 
 import argparse
 from collections.abc import Callable
@@ -18,31 +18,33 @@ if TYPE_CHECKING:
 
 def add_flags(parser: cli.Parser, kind: type[RunSettings],
               preset: presets.Preset = presets.IMAGENET, without: tuple[str, ...] = ()) -> None:
-    """A flag for each field of these settings but those of `without`, and the ways not to train.
-    """
+    """Add a flag for each field of the settings except those in `without`, and the flags that do
+    something in place of training."""
     setting_flags.add_flags(parser, kind, preset=preset, without=without)
     instead = parser.add_argument_group("in place of training").add_mutually_exclusive_group()
     instead.add_argument("--dry-run", action="store_true",
                          help="check all settings, build the network, print the settings as JSON; "
                          "reads no data and needs no device")
     instead.add_argument("--benchmark", type=cli.positive, nargs="?", const=50, metavar="UPDATES",
-                         help="measure so many updates (50 if no number is given) on made-up "
+                         help="time this many updates (50 if no number is given) on made-up "
                          "data; reads no data, writes nothing")
     instead.add_argument("--test-io", type=cli.positive, nargs="?", const=100, metavar="BATCHES",
-                         help="measure the input pipeline alone on so many batches (100) of the "
-                         "training set")
+                         help="time the input pipeline alone on this many batches (100 if no "
+                         "number is given) of the training set")
 
 
 def reads_data(flags: argparse.Namespace) -> bool:
-    """Whether the flags ask for what needs the training set."""
+    """Whether the flags ask for something that reads the training set."""
     return not (flags.dry_run or flags.benchmark)
 
 
 def dispatch(flags: argparse.Namespace, settings: RunSettings,
              make_task: "Callable[[], Task]") -> "Result | int | None":
-    """Do what the flags ask for; `make_task` may take seconds, for it imports MXNet. The result of
-    training, if this process trained and is the first rank; the exit code of the ranks it started,
-    if it did."""
+    """Do what the flags ask for. `make_task` may take seconds: it imports MXNet.
+
+    Returns the result of training if this process trained as rank 0, or the exit code of the ranks
+    if it started some.
+    """
     if flags.dry_run:
         task = make_task()
         settings = task.without_data(settings)
@@ -79,7 +81,7 @@ def _train(settings: RunSettings, task: "Task") -> "Result | None":
     from gluon_tricks.engine.train import train
 
     result = train(settings, task)
-    if result:  # the first rank says it
+    if result:  # rank 0 prints it
         print(f"validation: {task.shown(result.last)}; best: {task.shown(result.best)}, "
               f"epoch {result.best_epoch + 1}")
         print(f"run folder: {result.folder}")

@@ -1,6 +1,6 @@
-"""Early stopping: an end to a run that has ceased to improve."""
+"""Early stopping: ends a run that has stopped improving."""
 
 
 def patience_exhausted(epoch: int, best_epoch: int, patience: int) -> bool:
-    """Whether `patience` epochs have passed since the best one; patience 0: never."""
+    """Whether `patience` epochs have passed since the best one; never if `patience` is 0."""
     return patience > 0 and epoch - best_epoch >= patience

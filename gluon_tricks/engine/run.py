@@ -25,7 +25,7 @@ from gluon_tricks.runs.runlog import RunLog
 
 @dataclass(frozen=True)
 class Run:
-    """All that a run's steps need; `progress` alone changes."""
+    """All that a run's steps need; only `progress` changes."""
 
     settings: RunSettings
     task: Task
@@ -39,16 +39,16 @@ class Run:
     progress: Progress
     stop: StopRequest
     ranks: Ranks
-    checkpoint: Path | None = None  # that it was resumed from
+    checkpoint: Path | None = None  # what it was resumed from
 
     def agree_statistics(self) -> None:
-        """Give all ranks the mean of BatchNorm's running statistics, which each has its own of.
+        """Average BatchNorm's running statistics over ranks, since each rank has its own.
 
-        A rank's average of them is averaged alike: the mean of averages is the average of means.
-        Frozen ones are alike, and would not keep their last bits.
+        The weight average's copies are averaged in the same way: the mean of averages is the
+        average of means. Frozen ones are equal already, and averaging could change their last bits.
         """
         frozen = frozen_names(self.network)
-        mx.nd.waitall()  # a backward pass writes statistics, of which MXNet's engine is not told
+        mx.nd.waitall()  # a backward pass writes statistics, unknown to MXNet's engine
         for part, arrays in (("network", named_arrays(self.network)),
                              ("average", self.average.arrays if self.average else {})):
             self.ranks.average({f"{part}:{name}": array for name, array in arrays.items()
@@ -57,11 +57,11 @@ class Run:
 
     @contextlib.contextmanager
     def weights_to_keep(self) -> Iterator[None]:
-        """The network has its averaged weights meanwhile, if there are any."""
+        """Give the network its averaged weights, if there are any, for the length of the block."""
         if self.average is None:
             yield
             return
-        mx.nd.waitall()  # a backward pass writes statistics, of which MXNet's engine is not told
+        mx.nd.waitall()  # a backward pass writes statistics, unknown to MXNet's engine
         own = {name: array.copy() for name, array in named_arrays(self.network).items()}
         try:
             set_arrays(self.network, self.average.arrays)
@@ -71,17 +71,17 @@ class Run:
 
     @functools.cached_property
     def lr(self) -> Callable[[int], float]:
-        """The learning rate of an update, of its number alone."""
+        """The learning rate of an update, a function of its number alone."""
         rule = gluoncv_lr_at if self.settings.gluoncv_compat else lr_at
         return functools.partial(rule, **self.settings.schedule())
 
     @property
     def updates_done(self) -> int:
-        """Updates since the run's start, those of skipped batches included."""
+        """Updates since the run's start, skipped ones included."""
         done = self.progress.epoch * self.steps + self.progress.step
         return done // self.settings.accumulate
 
     @functools.cached_property
     def steps(self) -> int:
-        """Batches an epoch: those of complete updates."""
+        """Batches per epoch, a multiple of --accumulate."""
         return self.settings.steps_per_epoch * self.settings.accumulate

@@ -1,4 +1,4 @@
-"""When and what a run saves, and what it does if that fails."""
+"""Decides when and what a run saves, and handles failures to save."""
 
 import math
 import shlex
@@ -22,8 +22,8 @@ from gluon_tricks.runs.scores import Sums
 
 
 class Saver:
-    """Saves a run. A disk that refuses costs nothing but time: what could not be written is held
-    in memory and tried again at the next occasion."""
+    """Saves a run. A full disk does not end it: what could not be written is held in memory and
+    tried again at the next save."""
 
     def __init__(self, run: Run):
         self._run = run
@@ -39,9 +39,9 @@ class Saver:
                 or (self._failed and done % settings.log_interval == 0))
 
     def save(self) -> None:
-        """Write a checkpoint, or warn; then stop the run if a signal asks for it.
+        """Write a checkpoint, or warn; then stop the run if a signal asked for it.
 
-        The first rank writes, and all know whether it could.
+        Rank 0 writes, and tells all whether it could.
         """
         run = self._run
         run.agree_statistics()
@@ -68,14 +68,14 @@ class Saver:
         where = f"at update {run.updates_done}, epoch {run.progress.epoch + 1}"
         if self._failed:
             raise run.ranks.agreed_error(RunFault(
-                f"stopped by {run.stop.signal.name} {where}, and the run could not be saved; the "
-                f"last checkpoint is {self.last or 'none'}"))
+                f"stopped by {run.stop.signal.name} {where}, and the run could not be saved; last "
+                f"checkpoint: {self.last or 'none'}"))
         raise run.ranks.agreed_error(Stopped(
-            run.stop.signal, f"stopped by {run.stop.signal.name} {where}, saved as {self.last}; go "
-            f"on with: {resume_command(run.log.folder, run.ranks.size, run.ranks.hosts)}"))
+            run.stop.signal, f"stopped by {run.stop.signal.name} {where}, saved as {self.last}; "
+            f"resume with: {resume_command(run.log.folder, run.ranks.size, run.ranks.hosts)}"))
 
     def end(self) -> None:
-        """A last try. Raises RunFault if something of the run is in memory only."""
+        """Try a last time. Raises RunFault if part of the run is still in memory only."""
         run = self._run
         self._write_held()
         missing = [path.name for path in self._held]
@@ -87,11 +87,11 @@ class Saver:
         if missing:
             raise run.ranks.agreed_error(RunFault(
                 f"{run.log.folder}: the run ended, but {', '.join(missing)} could not be written: "
-                f"free some space and go on from {self.last or 'the start'}"))
+                f"free some space and resume from {self.last or 'the start'}"))
 
     def keep_epoch(self, *, best: bool) -> None:
-        """Keep the parameters after an epoch: always, as the best, and if --save-frequency asks
-        for it under a name of the epoch's."""
+        """Keep an epoch's parameters as last.params; as best.params if they are the `best`; and
+        under the epoch's own name if --save-frequency asks for it."""
         run = self._run
         folder, settings, epoch = run.log.folder, run.settings, run.progress.epoch
         self.keep_parameters(folder / "last.params")
@@ -102,11 +102,11 @@ class Saver:
             self.keep_parameters(folder / settings.params_name(epoch))
 
     def keep_parameters(self, path: Path) -> None:
-        """Write the network's parameters to a file, or hold them until that works."""
+        """Write the network's parameters to a file, or hold a copy until that works."""
         self._held[path] = named_arrays(self._run.network)
         self._write_held()
         for held, arrays in self._held.items():
-            if held == path:  # the next updates will change the network's own
+            if held == path:  # the next updates change the network's own
                 self._held[path] = {name: array.copy() for name, array in arrays.items()}
 
     def _write_held(self) -> None:
@@ -116,7 +116,7 @@ class Saver:
                 del self._held[path]
 
     def finite(self, tally: Tally) -> Sums:
-        """The tally's sums, of all ranks. Raises RunFault if a loss was not finite."""
+        """The tally's sums over all ranks. Raises RunFault if a loss was not finite."""
         ranks = self._run.ranks
         sums = tally.sums().over(ranks)
         if not math.isfinite(sums.loss):
@@ -126,7 +126,7 @@ class Saver:
         return sums
 
     def check_finite(self, loss: float = 0.0) -> None:
-        """Raises RunFault if the loss or a parameter is not finite."""
+        """Raise RunFault if the loss or a parameter is not finite."""
         run = self._run
         if not math.isfinite(loss):
             raise self.diverged(f"the validation loss is {loss}")
@@ -134,7 +134,8 @@ class Saver:
             raise self.diverged("a parameter is not finite")
 
     def diverged(self, what: str, update: int | None = None) -> BaseException:
-        """What all ranks raise if a run has no hope; `update`: where it was seen, or the last."""
+        """What all ranks raise when a run diverged; `update`: the one it was seen at (None: last).
+        """
         run = self._run
         update = run.updates_done - 1 if update is None else update
         return run.ranks.agreed_error(RunFault(
@@ -142,7 +143,7 @@ class Saver:
             f"--warmup-epochs; {self._last_good()}"))
 
     def peer_failed(self, error: Exception) -> RunFault:
-        """What to raise if an error says that another rank has left."""
+        """What to raise if an error says that another rank exited."""
         return RunFault(f"{peer_failure_message(error)}; {self._last_good()}")
 
     def _last_good(self) -> str:
@@ -151,10 +152,10 @@ class Saver:
 
 
 def resume_command(folder: Path, ranks: int = 1, hosts: int = 1) -> str:
-    """The command that started this run, with what makes it go on in place of what it began with.
+    """The command that resumes this run: the one that started it, with other flags for its start.
 
-    Where it does not name its number of ranks, or they are on several hosts, horovodrun was given
-    them.
+    It begins with horovodrun if the run's command does not name the number of ranks, or if they are
+    on several hosts.
     """
     words, given = [], iter(sys.argv)
     for word in given:

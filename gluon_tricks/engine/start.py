@@ -1,4 +1,4 @@
-"""From settings and a task to a run that is ready for its first, or next, update."""
+"""Builds a run from settings and a task: ready for its first update, or for its next one."""
 
 import dataclasses
 from contextlib import ExitStack, closing
@@ -30,27 +30,27 @@ from gluon_tricks.runs.runlog import RunLog, SilentLog, check_tensorboard
 
 
 def has_decodable_batch(loader: Loader) -> bool:
-    """Whether a sample can be made: of the first batch that has one, all are."""
+    """Whether at least one sample can be decoded; stops at the first batch that has one."""
     with closing(loader.epoch()) as batches:
         return any(len(batch.indices) for batch in batches)
 
 
 def lock(folder: Path) -> portalocker.Lock:
-    """For as long as it is entered, no other run writes to the folder. Raises InputError."""
+    """Keep other runs from writing to the folder until released. Raises InputError if one does."""
     guard = portalocker.Lock(folder / ".lock", "w", timeout=0, fail_when_locked=True)
     try:
         guard.acquire()
     except portalocker.LockException as error:
-        raise InputError(f"{folder}: another run is writing to it; wait for its end, or choose "
+        raise InputError(f"{folder}: another run is writing to it; wait until it ends, or choose "
                          "another --save-dir") from error
     return guard
 
 
 def start(settings: RunSettings, task: Task, stack: ExitStack, ranks: Ranks) -> Run:
-    """The run that the settings describe, at its beginning or where a checkpoint left it.
+    """The run that the settings describe, at its beginning or at a checkpoint.
 
-    What it opens is closed by `stack`. Raises InputError for what the settings or the data cannot
-    do, before anything is written, and if ranks disagree on them.
+    `stack` closes what it opens. Raises InputError if the settings or the data cannot work, before
+    anything is written, and if ranks disagree on them.
     """
     ranks.check_same(agreed(settings))
     with ranks.all_or_none():
@@ -67,7 +67,7 @@ def start(settings: RunSettings, task: Task, stack: ExitStack, ranks: Ranks) -> 
                                 for data, training in ((val_set, False), (train_set, True)))
         found = [has_decodable_batch(loader) for loader in (val_data, train_data)]
         settings = task.settled(train_data)
-        # What a checkpoint holds comes later, and in place of these. The others are sent them.
+        # A checkpoint's parameters replace these later. Rank 0 broadcasts either to the others.
         notes = task.load_initial(network) \
             if ranks.first and not resume.has_checkpoint(settings) else []
     ranks.check_same(agreed(settings, training_set=task.fingerprint(train_set),
@@ -87,8 +87,8 @@ def start(settings: RunSettings, task: Task, stack: ExitStack, ranks: Ranks) -> 
 
 
 def find_resume_point(settings: RunSettings, ranks: Ranks, stack: ExitStack) -> resume.ResumePoint:
-    """Where the run begins. The first rank finds it and locks its folder; the others need neither
-    the folder nor the checkpoint."""
+    """Where the run begins. Rank 0 finds it and locks its folder; the other ranks need neither the
+    folder nor the checkpoint."""
     begin = None
     with ranks.all_or_none():
         if ranks.first:
@@ -101,11 +101,11 @@ def find_resume_point(settings: RunSettings, ranks: Ranks, stack: ExitStack) -> 
 def build_run(settings: RunSettings, task: Task, device: mx.Context, network: HybridBlock,
               data: tuple[Loader, Loader], begin: resume.ResumePoint, stop: StopRequest,
               stack: ExitStack, ranks: Ranks, *, made_up: bool = False) -> tuple[Run, list[str]]:
-    """The run of an initialized network, and training and validation data; and which settings have
-    changed since the checkpoint that it begins from.
+    """The run of an initialized network on training and validation data; and which settings have
+    changed since the checkpoint it resumes from.
 
-    All that a rank begins with is the first rank's: it alone need have the checkpoint. A run on
-    `made_up` data adopts no other program's.
+    Rank 0 broadcasts all state, so it alone needs the checkpoint. A run on `made_up` data never
+    adopts another program's run.
     """
     updater = create_updater(network, settings)
     progress, changed, lengths, average = Progress(), [], None, None
@@ -132,19 +132,19 @@ def build_run(settings: RunSettings, task: Task, device: mx.Context, network: Hy
 def _restore(begin: resume.ResumePoint, settings: RunSettings, task: Task, network: HybridBlock,
              updater: ParameterUpdater, average: WeightAverage | None,
              ) -> tuple[Progress, list[str], dict[str, int] | None]:
-    """Fill the parts of a run from a checkpoint; its progress, which settings have changed, and
-    how much of its logs counts, None for those of another folder."""
+    """Load a checkpoint into the parts of a run. Returns its progress, which settings have changed,
+    and up to which length its logs are kept (None if they are in another folder)."""
     found = begin.checkpoint
     progress, changed = resume.restored(found, settings, task.name, task.parts, task.figure)
     load_checkpoint_into(found, network, updater, average)
     continues, best = progress.epoch < settings.num_epochs, begin.folder / "best.params"
     if not continues and not resume.is_validated(found):
-        raise InputError(f"{found.path} stands after an epoch that was not validated: give a "
-                         "greater --num-epochs, its end is")
+        raise InputError(f"{found.path} is from an epoch that was not validated: give a greater "
+                         "--num-epochs; the last epoch is always validated")
     own = begin.folder == resume.run_folder(found)
     if not own and not continues:
-        raise InputError(f"{found.path} is of a run that is whole: give a greater --num-epochs")
-    if continues and progress.best and not best.is_file():  # elsewhere, or the disk was full
+        raise InputError(f"{found.path} is from a finished run: give a greater --num-epochs")
+    if continues and progress.best and not best.is_file():  # new folder, or a full disk
         progress.best_epoch, progress.best = progress.epoch - 1, None
     return progress, changed, found.state["logs"] if own else None
 
@@ -158,7 +158,7 @@ def load_checkpoint_into(found: Checkpoint, network: HybridBlock, updater: Param
     try:
         updater.load(found.arrays.get("optimizer", {}))
     except ValueError as error:
-        raise InputError(f"{found.path}: {error}: take another checkpoint") from error
+        raise InputError(f"{found.path}: {error}: use another checkpoint") from error
     if average:
         check_fit(network, found.arrays["average"], found.path / "average.params")
         average.load(found.arrays["average"])

@@ -1,4 +1,4 @@
-"""One batch's gradients, and the update that some of them make."""
+"""Computes one batch's gradients, and makes an update of the gradients of --accumulate batches."""
 
 import mxnet as mx
 import numpy as np
@@ -14,7 +14,7 @@ from gluon_tricks.optim.regularize import add_l1, clip_norm
 
 
 def add_gradients(run: Run, batch: Batch, tally: Tally) -> mx.nd.NDArray:
-    """Forward and backward; the samples' losses. Nothing here waits for the device."""
+    """Run forward and backward on a batch; its samples' losses. Does not wait for the device."""
     number = run.progress.epoch * run.steps + batch.step
     if run.task.random:  # dropout's masks; seeding takes a millisecond
         mx.random.seed(step_seed(run.settings.seed, number, run.ranks.rank), ctx=run.device)
@@ -27,26 +27,28 @@ def add_gradients(run: Run, batch: Batch, tally: Tally) -> mx.nd.NDArray:
 
 
 def loss_scale(run: Run) -> float:
-    """What the loss is multiplied by, and the update divides by."""
+    """What the loss is multiplied by, and the gradients are divided by in the update."""
     wanted = run.settings.loss_scale
     return run.progress.loss_scale.scale if wanted == "dynamic" else wanted or 1.0
 
 
 def step_seed(seed: int, number: int, rank: int = 0) -> int:
-    """MXNet's seed of one batch, 31 bits: its generator's state cannot be saved, so seed anew."""
+    """MXNet's seed for one batch, 31 bits: its generator's state cannot be saved, so each batch is
+    seeded."""
     return int(np.random.SeedSequence([seed, number, rank]).generate_state(1)[0]) >> 1
 
 
 class Step:
-    """Takes batches, and updates the parameters when those of an update are together."""
+    """Takes batches, and updates the parameters once those of an update are complete."""
 
     def __init__(self, run: Run, tally: Tally, saver: Saver):
         self._run, self._tally = run, tally
-        self._samples = 0  # whose gradients wait for the update
+        self._samples = 0  # of the batches since the last update
         self._skipping = Skipping(run, tally, saver) if run.settings.nan == "skip" else None
 
     def take(self, batch: Batch) -> mx.nd.NDArray | None:
-        """The samples' losses, which the device may yet compute; None where it has no sample."""
+        """Train on a batch. Returns its samples' losses, which the device may not have computed
+        yet; None if it has no samples."""
         run, accumulate = self._run, self._run.settings.accumulate
         if self._skipping and batch.step % accumulate == 0:
             self._skipping.remember()
@@ -58,13 +60,13 @@ class Step:
         return losses
 
     def _finish(self) -> None:
-        """Make the update, unless all its samples were left out as damaged."""
+        """Make the update, unless all its samples were skipped as damaged."""
         run = self._run
         samples = self._samples * run.ranks.size
-        if run.settings.on_bad_record == "skip":  # each rank may have another number
+        if run.settings.on_bad_record == "skip":  # ranks may have different numbers
             samples = int(run.ranks.allreduce([self._samples])[0])
         if samples:
-            if not self._samples:  # this rank has nothing to add, the others do
+            if not self._samples:  # this rank has nothing to add, but others do
                 zero(run.updater.gradients)
             made = make_update(run, run.updates_done - 1, samples)
             if self._skipping:
@@ -73,9 +75,9 @@ class Step:
 
 
 class Skipping:
-    """--nan skip: an update that is left out leaves nothing behind in scores and statistics."""
+    """Implements --nan skip: a skipped update leaves no trace in scores and statistics."""
 
-    MOST = 50  # one after the other: more do not come of a few bad samples
+    MOST = 50  # in a row: a few bad samples do not cause more
 
     def __init__(self, run: Run, tally: Tally, saver: Saver):
         self._run, self._tally, self._saver = run, tally, saver
@@ -85,13 +87,14 @@ class Skipping:
         self._in_a_row = 0
 
     def remember(self) -> None:
-        """Before the first batch of an update, when the device is done with the last one."""
+        """Save what `judge` may restore; call it before the first batch of an update. Waits."""
         self._mark = self._tally.mark()
         self._before = {name: array.copy() for name, array in self._statistics.items()}
-        mx.nd.waitall()  # a backward pass writes statistics, of which MXNet's engine is not told
+        mx.nd.waitall()  # a backward pass writes statistics, unknown to MXNet's engine
 
     def judge(self, made: bool) -> None:
-        """Raises RunFault where too many updates in a row were left out."""
+        """Undo the traces of an update that was not made. Raises RunFault if too many in a row
+        were not."""
         if made:
             self._in_a_row = 0
             return
@@ -106,20 +109,20 @@ class Skipping:
 
 
 def make_update(run: Run, number: int, samples: int) -> bool:
-    """Update the parameters by the gradients that `samples` samples, of all ranks, have summed up.
+    """Update the parameters with the gradients summed over `samples` samples of all ranks.
 
-    Whether it was made: with a dynamic loss scale or --nan skip, not where a gradient is not
-    finite, which is waited for. All ranks judge the same sums, and so alike.
+    Returns whether it was made: with a dynamic loss scale or --nan skip, it is not if a gradient is
+    not finite (which waits for the device). All ranks check the same sums, so they agree.
     """
     settings, progress = run.settings, run.progress
     gradients = run.updater.gradients
-    # On CPUs one group at least, so that a run repeats bit by bit: what Horovod fuses by chance
-    # decides the order in which three ranks or more add.
+    # On CPUs at least one group, so that runs are bit-identical: which tensors Horovod fuses varies
+    # with timing, and decides the order in which three or more ranks add.
     divided = run.ranks.allreduce_gradients(
         gradients, groups=settings.num_groups or int(settings.num_gpus == 0),
         predivide=settings.grad_predivide, compress=settings.grad_compression == "fp16")
     rescale = divided / (samples * loss_scale(run))
-    if settings.l1:  # part of the loss, so that it is scaled, judged and clipped with it
+    if settings.l1:  # part of the loss, so it is scaled, checked and clipped with it
         add_l1(run.updater.parameters, settings.l1 / rescale)
     finite = True
     if settings.loss_scale == "dynamic" or settings.nan == "skip":
@@ -140,6 +143,6 @@ def make_update(run: Run, number: int, samples: int) -> bool:
 
 
 def zero(arrays: list[mx.nd.NDArray]) -> None:
-    """Set them to 0, in place."""
+    """Set arrays to 0, in place."""
     for array in arrays:
         array[:] = 0

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as wishes that the training loop grants between two updates."""
+"""Turns SIGINT and SIGTERM into requests, which the training loop checks between updates."""
 
 import contextlib
 import os
@@ -11,14 +11,14 @@ from gluon_tricks.parallel.ranks import Ranks
 
 
 class StopWanted(BaseException):
-    """A signal came: leave what can be done again, and save."""
+    """A signal arrived: abandon what can be redone, and save."""
 
 
 class StopRequest:
-    """While it is entered, the first SIGINT or SIGTERM is noted, and a second SIGINT exits at once.
+    """Within its `with` block, notes the first SIGINT or SIGTERM; a second SIGINT exits at once.
 
-    `signal` is the one that came, or None; with several ranks, the one that came to any of them,
-    from the same `poll` on everywhere. Leaving gives the handlers back.
+    `signal` is the one that arrived, or None; with several ranks, the one that arrived at any of
+    them, and it changes at the same `poll` on all. Leaving the block restores the handlers.
     """
 
     def __init__(self, ranks: Ranks | None = None):
@@ -42,8 +42,8 @@ class StopRequest:
         return self._noted if self._ranks.size == 1 else self._agreed
 
     def poll(self) -> None:
-        """Tell the other ranks of a signal. All call it as often; what they say is taken up a few
-        calls later, so that nobody waits for it."""
+        """Tell the other ranks of a signal. All ranks must call it equally often; it takes effect a
+        few calls later, so that no rank waits."""
         if self._ranks.size == 1 or self._agreed is not None:
             return
         self._asked.append(self._ranks.allreduce_async([
@@ -54,14 +54,14 @@ class StopRequest:
                 signal.SIGINT if interrupted else None
 
     def check(self) -> None:
-        """Poll, and raise StopWanted where a signal came."""
+        """Poll, and raise StopWanted if a signal arrived."""
         self.poll()
         if self.signal is not None:
             raise StopWanted
 
     def _note(self, number: int, frame) -> None:
         if self._noted is not None and number == signal.SIGINT:
-            os._exit(130)  # without a word to threads and files: whole checkpoints stay whole
+            os._exit(130)  # without cleaning up: complete checkpoints stay complete
         self._noted = self._noted or signal.Signals(number)
         if not self._ranks.first:
             return

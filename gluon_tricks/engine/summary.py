@@ -1,4 +1,4 @@
-"""What a run says of itself at its start and at its end, as tables."""
+"""Logs tables that describe a run at its start and at its end."""
 
 import dataclasses
 from typing import Any
@@ -20,17 +20,17 @@ def log_start(run: Run, train_set: Data, val_set: Data, begin: ResumePoint,
     for note in begin.notes:
         log.info(note)
     if begin.checkpoint:
-        log.info(f"going on from {begin.checkpoint.path}: "
+        log.info(f"resuming from {begin.checkpoint.path}: "
                  f"{describe_position(begin.checkpoint.state)}")
     if changed:
-        log.info(f"warning: changed since then: {', '.join(changed)}; the run is not what it would "
-                 "have been, nor what these settings alone give")
+        log.info(f"warning: changed since then: {', '.join(changed)}; the result will differ both "
+                 "from the old settings' and from that of these settings alone")
     rows, after = run.task.lines(run.network, train_set, val_set)
     note = f" ({run.train_data.backend_note})" if run.train_data.backend_note else ""
     _table(run, {
         **rows, "data backend": f"{run.train_data.backend}{note}",
         "device": run.device if settings.world_size == 1 else
-                  f"{settings.world_size} ranks by Horovod, this one on {run.device}",
+                  f"{settings.world_size} ranks with Horovod, this one on {run.device}",
         "global batch": effective_batch(settings),
         "learning rate": f"{settings.effective_lr:g}, {settings.lr_mode}" + (
             f" (--lr {settings.lr:g} for 256)" if settings.linear_scaling else ""),
@@ -42,7 +42,7 @@ def log_start(run: Run, train_set: Data, val_set: Data, begin: ResumePoint,
 
 
 def report_skipped(run: Run, known: int = 0) -> int:
-    """Log which damaged records are left out, if they are more than `known`; how many."""
+    """Log which damaged records are skipped, if they are more than `known`; their number."""
     count = len(run.train_data.skipped) + len(run.val_data.skipped)
     if count > known:
         for line in (run.train_data.skipped_line(), run.val_data.skipped_line()):
@@ -61,7 +61,7 @@ def log_end(run: Run) -> None:
         "updates": run.updates_done,
         "best": f"{shown(best)}, epoch {progress.best_epoch + 1}",
         "last": shown(last),
-        **({"updates left out": progress.bad_updates} if run.settings.nan == "skip" else {}),
+        **({"updates skipped": progress.bad_updates} if run.settings.nan == "skip" else {}),
         **({"loss scale": f"{progress.loss_scale.scale:g}, {progress.loss_scale.overflows} "
             "overflows"} if run.settings.loss_scale == "dynamic" else {}),
         "run folder": run.log.folder})
@@ -73,7 +73,7 @@ def _table(run: Run, rows: dict[str, Any]) -> None:
 
 
 def effective_batch(settings: RunSettings) -> str:
-    """How the samples of an update come together."""
+    """The global batch, and the factors that make it: "1024 (128 x 8 devices)"."""
     parts = [str(settings.batch_size)]
     if settings.world_size > 1:
         parts.append(f"{settings.world_size} devices")
@@ -83,8 +83,8 @@ def effective_batch(settings: RunSettings) -> str:
 
 
 def non_default_flags(settings: RunSettings) -> dict[str, Any]:
-    """The flags that are not at their default, or at what other settings make of it, but for those
-    that the table has already."""
+    """The flags that differ from their default (or from what other settings make it), except those
+    that the table shows already."""
     shown = {}
     for field in ordered(type(settings)):
         value, default = getattr(settings, field.name), field.default

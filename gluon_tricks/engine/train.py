@@ -38,11 +38,10 @@ class Result:
 
 
 def train(settings: RunSettings, task: Task) -> Result | None:
-    """Train as the settings say, into a new run folder, or resume in an old one.
+    """Train as the settings say, in a new run folder or resuming in an old one.
 
-    The result is for the first rank, which alone speaks. Raises InputError for what the settings or
-    the data cannot do, before anything is written, and Stopped after a signal, when the run is
-    saved.
+    Returns the result on rank 0, None on the others. Raises InputError if the settings or the data
+    cannot work, before anything is written, and Stopped after a signal, once the run is saved.
     """
     with ExitStack() as stack:
         ranks = stack.enter_context(join(settings.world_size))
@@ -51,9 +50,9 @@ def train(settings: RunSettings, task: Task) -> Result | None:
 
 
 def train_epochs(run: Run) -> Result:
-    """Train and validate epoch by epoch; a checkpoint after each.
+    """Train and validate epoch by epoch, with a checkpoint after each.
 
-    Raises RunFault, naming the last checkpoint, if another rank has left.
+    Raises RunFault, naming the last checkpoint, if another rank exited.
     """
     saver = Saver(run)
     try:
@@ -69,7 +68,7 @@ def _train_epochs(run: Run, saver: Saver) -> Result:
     skipped = report_skipped(run, len(run.train_data.skipped) + len(run.val_data.skipped))
     while progress.epoch < settings.num_epochs and not should_stop_early(run):
         train_epoch(run, saver)
-        with contextlib.suppress(StopWanted):  # then the checkpoint stands before validation
+        with contextlib.suppress(StopWanted):  # then the checkpoint is from before validation
             end_epoch(run, saver)
         skipped = report_skipped(run, skipped)
         saver.save()
@@ -81,9 +80,9 @@ def _train_epochs(run: Run, saver: Saver) -> Result:
 
 
 def train_epoch(run: Run, saver: Saver) -> None:
-    """What is left of a pass over the training set."""
+    """Train on what is left of the epoch."""
     settings, progress = run.settings, run.progress
-    # What was summed before this start is the first rank's to add.
+    # A checkpoint's sums are of all ranks, so rank 0 alone starts from them.
     tally = Tally(run.task.parts, progress.trained if run.ranks.first else None)
     step, in_flight = Step(run, tally, saver), InFlight()
     started = time.monotonic() - progress.seconds
@@ -96,7 +95,7 @@ def train_epoch(run: Run, saver: Saver) -> None:
             if losses is not None:
                 in_flight.add(losses)
             bar.update(progress.step - bar.n)
-            if progress.step % settings.accumulate:  # its update waits for other batches
+            if progress.step % settings.accumulate:  # its update needs more batches
                 continue
             run.stop.poll()
             if progress.step // settings.accumulate % settings.log_interval == 0:
@@ -115,10 +114,10 @@ def train_epoch(run: Run, saver: Saver) -> None:
 
 
 def log_step(run: Run, saver: Saver, sums: Sums, bar: tqdm) -> None:
-    """The scores of the epoch so far, unless all its updates were left out.
+    """Log the epoch's scores so far, unless all its updates were skipped.
 
-    The parameters are looked at, too: on the CPU Activation maps NaN to 0, so that some networks'
-    loss stays finite when they are lost.
+    Checks the parameters, too: on the CPU, Activation maps NaN to 0, so that the loss of some
+    networks stays finite after they have diverged.
     """
     saver.check_finite()
     if sums.count:
@@ -128,7 +127,7 @@ def log_step(run: Run, saver: Saver, sums: Sums, bar: tqdm) -> None:
 
 
 def timed(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches; how long they were waited for is added up."""
+    """The batches; adds the seconds that each was waited for to `progress.waited`."""
     while True:
         asked = time.monotonic()
         batch = next(batches, None)
@@ -139,12 +138,12 @@ def timed(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def should_validate(run: Run, epoch: int) -> bool:
-    """Whether an epoch's weights are scored."""
+    """Whether to score an epoch's weights."""
     return is_due(epoch, every=run.settings.eval_frequency, last=run.settings.num_epochs)
 
 
 def should_stop_early(run: Run) -> bool:
-    """Whether early stopping ends the run: after an epoch that was validated only."""
+    """Whether early stopping ends the run; only after an epoch that was validated."""
     progress, patience = run.progress, run.settings.early_stop_patience
     done = progress.epoch - 1
     return progress.best is not None and should_validate(run, done) and patience_exhausted(
@@ -152,7 +151,7 @@ def should_stop_early(run: Run) -> bool:
 
 
 def end_epoch(run: Run, saver: Saver) -> None:
-    """Score the epoch's weights, or their average, if that is due; keep them, and continue with the
+    """Score the epoch's weights, or their average, if that is due; keep them, and move on to the
     next epoch."""
     progress, scores = run.progress, None
     run.agree_statistics()
@@ -173,5 +172,5 @@ def end_epoch(run: Run, saver: Saver) -> None:
 
 
 def is_better(scores: Scores, best: Scores | None, figure: str) -> bool:
-    """Whether scores outdo the best so far; of equal ones the first stays."""
+    """Whether scores beat the best so far; on a tie the earlier ones stay."""
     return best is None or scores.figures[figure] > best.figures[figure]

@@ -1,4 +1,4 @@
-"""Exact evaluation: every sample counted once, whatever the batch size and the number of ranks."""
+"""Exact evaluation: counts each sample once, whatever the batch size and the number of ranks."""
 
 import contextlib
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from gluon_tricks.runs.scores import Scores
 
 def evaluate(evaluator: Evaluator, network: HybridBlock, loader: Loader, *, ranks: Ranks,
              between: Callable[[], None] = lambda: None) -> Scores:
-    """Scores over all samples of `loader` but those it skips as damaged; of all ranks' shares.
+    """Scores over all ranks and all samples of `loader` except those it skips as damaged.
 
-    `between` is called after batches, as often on every rank; what it raises ends the evaluation.
-    Raises RunFault if the count of samples is not that of the records.
+    `between` is called after each batch, equally often on every rank; what it raises ends the
+    evaluation. Raises RunFault if the number of samples is not that of the records.
     """
     feed(loader, evaluator.take, between)
     loader.skipped.update(ranks.union(loader.skipped))
@@ -37,8 +37,8 @@ def evaluate(evaluator: Evaluator, network: HybridBlock, loader: Loader, *, rank
 
 def feed(loader: Loader, take: Callable[[Batch], mx.nd.NDArray],
          between: Callable[[], None] = lambda: None) -> None:
-    """Call `take` with each batch that is not empty, and `between` after each of the batches of the
-    rank that has most of them."""
+    """Call `take` with each batch that is not empty, and `between` as often as the rank with the
+    most batches has batches."""
     in_flight = InFlight()
     with contextlib.closing(loader.epoch()) as batches:
         for _ in range(loader.order.steps_of_longest_rank):

@@ -108,7 +108,7 @@ def _names(plan: Plan, found: weights.Weights, flags: Settings) -> list[str] | N
     """
     if plan.run is not None or (plan.params is not None and found.classes):
         return found.classes
-    folder = flags.picture_folder("val")
+    folder = flags.image_folder("val")
     if folder is None or not folder.is_dir():
         return None
     there = set(class_folders(folder))

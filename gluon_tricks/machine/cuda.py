@@ -1,9 +1,9 @@
-"""CUDA 11's libraries as pip's wheels bring them, loaded before MXNet, wherever that is imported.
+"""Loads CUDA 11's libraries from pip's wheels before MXNet, wherever that is imported.
 
-They lie in site-packages/nvidia/*/lib, where the system's loader does not look. It does not look
-for what is loaded already, though: so they are loaded by their paths as soon as `import mxnet`
-begins, and not before, for they are 3 GB. Where mxnet-cu112 or the wheels are missing nothing is
-done, and MXNet finds what the system has, or says itself what it lacks.
+They are in site-packages/nvidia/*/lib, where the system's loader does not look. It does not look
+for libraries that are loaded already, though: so they are loaded by path as soon as `import mxnet`
+begins, and not before, since they are 3 GB. If mxnet-cu112 or the wheels are missing, nothing is
+done, and MXNet finds what the system has, or reports what is missing.
 """
 
 import contextlib
@@ -14,9 +14,9 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 BUILD = "mxnet-cu112"
-# What its libmxnet.so needs of CUDA, by soname: the wheel and its folder. What needs others comes
-# after them. The parts of cuBLAS and cuDNN are named, too: these would take another version's that
-# they find under LD_LIBRARY_PATH.
+# What its libmxnet.so needs of CUDA: by soname, the wheel and its folder, dependencies first. The
+# parts of cuBLAS and cuDNN are listed, too: otherwise another version's could be found under
+# LD_LIBRARY_PATH.
 LIBRARIES = {
     "libcudart.so.11.0": ("nvidia-cuda-runtime-cu11", "cuda_runtime"),
     "libnvToolsExt.so.1": ("nvidia-nvtx-cu11", "nvtx"),
@@ -34,16 +34,16 @@ LIBRARIES = {
 
 
 def wheels() -> dict[str, Path]:
-    """The libraries that pip's wheels brought, by soname, in the order to load them."""
-    package = PathFinder.find_spec("nvidia")  # a namespace, of as many folders as there are on the
-    places = package.submodule_search_locations if package else None  # path: all wheels share it
+    """The libraries from pip's wheels, by soname, in the order to load them."""
+    package = PathFinder.find_spec("nvidia")  # a namespace package that all wheels share: several
+    places = package.submodule_search_locations if package else None  # folders on the path
     return {soname: file for soname, (_, folder) in LIBRARIES.items()
             for file in [Path(place, folder, "lib", soname) for place in places or ()][::-1]
-            if file.is_file()}  # backwards, so that the first on the path is the one that stays
+            if file.is_file()}  # reversed, so that the first on the path wins
 
 
 def library_path() -> str:
-    """Their folders, as LD_LIBRARY_PATH takes them: for programs that import MXNet without this
+    """Their folders in the form of LD_LIBRARY_PATH, for programs that import MXNet without this
     package, such as horovodrun."""
     return os.pathsep.join(dict.fromkeys(str(file.parent) for file in wheels().values()))
 
@@ -56,9 +56,9 @@ def has_build() -> bool:
 
 
 def preload() -> None:
-    """Load the wheels' libraries, for all that is loaded later. Of what cannot be loaded MXNet says
-    so itself."""
-    import ctypes  # late: `import gluon_tricks` has no need of it
+    """Load the wheels' libraries, for whatever is loaded later. If one cannot be loaded, MXNet
+    reports it."""
+    import ctypes  # late: `import gluon_tricks` does not need it
 
     for file in wheels().values():
         with contextlib.suppress(OSError):
@@ -66,7 +66,7 @@ def preload() -> None:
 
 
 class _Finder:
-    """Finds MXNet where the other finders do, and lets it preload before it runs."""
+    """Finds MXNet through the other finders, and makes its import preload first."""
 
     def find_spec(self, name: str, path: object = None, target: object = None
                   ) -> ModuleSpec | None:
@@ -85,7 +85,7 @@ class _Finder:
         def exec_module(module: object) -> None:
             preload()
             run(module)
-        # The loader stays the one that it is, for those who ask it for sources and resources.
+        # The loader itself stays, for those who ask it for sources and resources.
         spec.loader.exec_module = exec_module
         return spec
 
@@ -94,6 +94,6 @@ _FINDER = _Finder()
 
 
 def install() -> None:
-    """See to it that `import mxnet`, from anywhere, preloads."""
+    """Make `import mxnet` preload the libraries, wherever it happens."""
     if _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)

@@ -1,8 +1,8 @@
-"""The GPUs that CUDA's driver sees, asked without MXNet, and which of them mxnet-cu112 can use.
+"""Lists the GPUs that CUDA's driver sees, without MXNet, and which of them mxnet-cu112 can use.
 
-mxnet-cu112 holds machine code for five architectures and none that a driver could compile for
-others: on a newer GPU its first kernel ends in an error of CUDA's that names no reason. The driver
-sees what CUDA_VISIBLE_DEVICES leaves, as MXNet does, and counts alike.
+mxnet-cu112 holds machine code for five architectures and no PTX that a driver could compile for
+others: on a newer GPU its first kernel ends in a CUDA error that gives no reason. The driver honors
+CUDA_VISIBLE_DEVICES and numbers GPUs like MXNet.
 """
 
 import ctypes
@@ -11,17 +11,17 @@ from typing import NamedTuple
 from gluon_tricks.errors import InputError
 
 # (major, minor) of each architecture that mxnet-cu112 1.9.1 holds code for. Code runs on GPUs of
-# the same major number and no lesser minor one: that of 8.6 on Ada's 8.9.
+# the same major number and the same or a greater minor one: that for 8.6 on Ada's 8.9.
 CODE = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
-OLDEST_CUDA = 11000  # that a driver must know for CUDA 11.8's libraries: 11.0, 450.80 and newer
-# NVRTC 11.8, by which MXNet compiles operators that it fuses, writes PTX that older drivers refuse.
+OLDEST_CUDA = 11000  # that a driver must support for CUDA 11.8's libraries: 11.0, 450.80 or newer
+# NVRTC 11.8, with which MXNet compiles fused operators, writes PTX that older drivers refuse.
 FUSION_CUDA = 11080  # 520.61 and newer
 _NO_DEVICE = 100  # cuda.h: CUDA_ERROR_NO_DEVICE
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 
 
 class Gpu(NamedTuple):
-    """One, as the driver describes it."""
+    """A GPU, as the driver describes it."""
 
     number: int
     name: str
@@ -33,11 +33,11 @@ class Gpu(NamedTuple):
 
 
 class DriverError(Exception):
-    """The driver is there and cannot work; the message is half a sentence."""
+    """The driver is installed but does not work; the message is part of a sentence."""
 
 
 def load_driver() -> ctypes.CDLL | None:
-    """libcuda, which comes with NVIDIA's driver; None where there is none."""
+    """libcuda, which comes with NVIDIA's driver; None if there is none."""
     try:
         return ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -45,7 +45,7 @@ def load_driver() -> ctypes.CDLL | None:
 
 
 def visible(driver: ctypes.CDLL | None) -> list[Gpu]:
-    """The GPUs that the driver sees. Raises DriverError where it cannot say."""
+    """The GPUs that the driver sees. Raises DriverError if it cannot tell."""
     if driver is None:
         return []
     code = driver.cuInit(0)
@@ -58,7 +58,7 @@ def visible(driver: ctypes.CDLL | None) -> list[Gpu]:
 
 
 def cuda_version(driver: ctypes.CDLL) -> int:
-    """The newest CUDA that the driver knows, 11080 for 11.8. Raises DriverError."""
+    """The newest CUDA that the driver supports, 11080 for 11.8. Raises DriverError."""
     version = ctypes.c_int()
     _check(driver, "cuDriverGetVersion", driver.cuDriverGetVersion(ctypes.byref(version)))
     return version.value
@@ -87,11 +87,11 @@ def _check(driver: ctypes.CDLL, call: str, code: int) -> None:
 
 
 def why_not(gpu: Gpu) -> str | None:
-    """Why mxnet-cu112 cannot use a GPU, in half a sentence; None where it can."""
+    """Why mxnet-cu112 cannot use a GPU, as part of a sentence; None if it can."""
     major, minor = gpu.architecture
     if any(major == own and minor >= least for own, least in CODE):
         return None
-    reach = "mxnet-cu112 has code for sm_50 to sm_89 alone, Maxwell to Ampere and Ada"
+    reach = "mxnet-cu112 has code only for sm_50 to sm_89, Maxwell to Ampere and Ada"
     if gpu.architecture < CODE[0]:
         return f"too old: {reach}"
     name = {9: "Hopper"}.get(major, "Blackwell or newer")
@@ -99,24 +99,24 @@ def why_not(gpu: Gpu) -> str | None:
 
 
 def check(wanted: int, here: int, driver: ctypes.CDLL | None) -> None:
-    """Raise InputError where a driver is there, and the first `here` of its GPUs, of a run's
-    `wanted`, cannot be used. That there are as many is for MXNet to say."""
+    """Raise InputError if there is a driver but one of its first `here` GPUs cannot be used; a run
+    on `wanted` GPUs needs those. Whether there are that many is MXNet's to check."""
     try:
         found = visible(driver)
         newest = cuda_version(driver) if found else OLDEST_CUDA
     except DriverError as error:
-        raise InputError(f"--num-gpus {wanted}: NVIDIA's driver does not work here: {error}; see "
-                         "whether nvidia-smi does, or take --num-gpus 0") from error
+        raise InputError(f"--num-gpus {wanted}: NVIDIA's driver does not work here: {error}; check "
+                         "if nvidia-smi works, or use --num-gpus 0") from error
     if newest < OLDEST_CUDA:
-        raise InputError(f"--num-gpus {wanted}: {too_old(newest)}, or take --num-gpus 0")
+        raise InputError(f"--num-gpus {wanted}: {too_old(newest)}, or use --num-gpus 0")
     for gpu in found[:here]:
         reason = why_not(gpu)
         if reason:
-            raise InputError(f"--num-gpus {wanted}: {gpu} cannot be used: {reason}; take "
-                             "--num-gpus 0, or choose other GPUs by CUDA_VISIBLE_DEVICES")
+            raise InputError(f"--num-gpus {wanted}: {gpu} cannot be used: {reason}; use "
+                             "--num-gpus 0, or choose other GPUs with CUDA_VISIBLE_DEVICES")
 
 
 def too_old(newest: int) -> str:
-    """What to say of a driver that knows no newer CUDA than `newest`."""
-    return (f"NVIDIA's driver knows CUDA up to {newest // 1000}.{newest % 1000 // 10}, and CUDA 11 "
-            "is needed: install driver 450.80.02 or newer")
+    """What to say about a driver that supports no CUDA newer than `newest`."""
+    return (f"NVIDIA's driver supports CUDA up to {newest // 1000}.{newest % 1000 // 10}, but CUDA "
+            "11 is needed: install driver 450.80.02 or newer")

@@ -1,4 +1,4 @@
-"""The processor this process may use. Imports nothing but the standard library."""
+"""The processor cores this process may use. Imports only the standard library."""
 
 import os
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
-# Of a rank that its launcher pins: the hardware threads that are its alone, such as "0,2".
+# In a rank that its launcher pins: the hardware threads that only it may use, such as "0,2".
 PINNED = "GLUON_TRICKS_CORES"
-# The OMP_NUM_THREADS that this module chose, for a rank inherits both from its launcher.
+# The OMP_NUM_THREADS that this module chose: a rank inherits both from its launcher.
 _CHOSEN = "GLUON_TRICKS_OMP_THREADS"
 
 
 def cores(topology: Path = _TOPOLOGY) -> list[list[int]]:
     """The hardware threads this process may run on: a list for each core, by its first thread.
 
-    Where the system does not say which threads are siblings, each counts as a core.
+    If the system does not say which threads are siblings, each counts as a core.
     """
     siblings: dict[str, list[int]] = {}
     for thread in sorted(os.sched_getaffinity(0)):
@@ -31,38 +31,38 @@ def physical_cores(topology: Path = _TOPOLOGY) -> int:
 
 
 def partition_cores(ranks: int, topology: Path = _TOPOLOGY) -> list[list[int]] | None:
-    """The hardware threads of each of `ranks` processes: whole cores, as many for each, in a row.
+    """The hardware threads of each of `ranks` processes: equally many adjacent cores for each.
 
-    Cores that are left over stay unused, since the slowest rank is the speed of all. None where
-    there are fewer cores than ranks.
+    Leftover cores stay unused, since the slowest rank sets the speed of all. None if there are
+    fewer cores than ranks.
     """
-    dealt = cores(topology)
-    each = len(dealt) // ranks
+    found = cores(topology)
+    each = len(found) // ranks
     if each == 0:
         return None
-    return [[thread for core in dealt[rank * each:(rank + 1) * each] for thread in core]
+    return [[thread for core in found[rank * each:(rank + 1) * each] for thread in core]
             for rank in range(ranks)]
 
 
 def local_ranks() -> int:
-    """Ranks on this machine; 1 for a process that is none."""
+    """Ranks on this machine; 1 if this process is not a rank."""
     return int(os.environ.get("HOROVOD_LOCAL_SIZE")
                or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") or 1)
 
 
 def cores_for_this_rank(count: int) -> int:
-    """Of `count` cores that this process may run on, those for it: all but for ranks beside it.
+    """How many of `count` cores this process should use, given the other ranks on this machine.
 
-    At least 1. A rank that is pinned has its own cores, and so all of what is counted on them.
+    At least 1. A pinned rank has its own cores, so it uses all that it counts.
     """
     return max(1, count if PINNED in os.environ else count // local_ranks())
 
 
 def use_all_cores() -> None:
-    """Let MXNet, imported later, compute on every physical core, or on this rank's share of them.
+    """Make MXNet, imported later, compute on all physical cores, or on this rank's share of them.
 
-    Left to itself it takes half of what the system calls processors, for it expects two threads a
-    core, and so half of the cores where there is but one. OMP_NUM_THREADS, where set, stands.
+    By default it uses half of the logical processors, assuming two threads per core: half of the
+    cores, if each has one. OMP_NUM_THREADS is kept if it is set.
     """
     if os.environ.get("OMP_NUM_THREADS") in (None, os.environ.get(_CHOSEN)):
         threads = str(cores_for_this_rank(physical_cores()))
@@ -70,5 +70,5 @@ def use_all_cores() -> None:
 
 
 def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor multiplies bfloat16, so that it is no slow imitation."""
+    """Whether the processor multiplies bfloat16 in hardware, rather than slowly emulating it."""
     return cpuinfo.is_file() and "avx512_bf16" in cpuinfo.read_text().split()

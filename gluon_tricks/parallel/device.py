@@ -1,4 +1,4 @@
-"""The device that a rank trains on."""
+"""Finds the device that a rank trains on."""
 
 import mxnet as mx
 
@@ -8,8 +8,8 @@ from gluon_tricks.parallel.ranks import check_gpus
 
 
 def find_device(num_gpus: int, dtype: str, local_rank: int = 0) -> mx.Context:
-    """The device that a rank trains on. Raises InputError where it is not there, or not with that
-    dtype."""
+    """The device that a rank trains on. Raises InputError if there is none, or if it cannot compute
+    in that dtype."""
     if num_gpus == 0:
         if dtype == "bfloat16":
             _use_bfloat16()
@@ -19,10 +19,10 @@ def find_device(num_gpus: int, dtype: str, local_rank: int = 0) -> mx.Context:
 
 
 def _use_bfloat16() -> None:
-    """Let convolutions and dense layers of all networks built from now on compute in bfloat16."""
+    """Make convolutions and dense layers of all networks built from now on compute in bfloat16."""
     if not has_bfloat16():
         raise InputError("--dtype bfloat16 needs a CPU that computes in it (avx512_bf16 in "
-                         "/proc/cpuinfo), which this one does not: take float32")
-    from mxnet.contrib import amp  # here alone: it changes mx.nd and mx.sym
+                         "/proc/cpuinfo), which this one does not: use float32")
+    from mxnet.contrib import amp  # only here: importing it changes mx.nd and mx.sym
 
     amp.init("bfloat16")

@@ -1,22 +1,22 @@
-"""Start a command as several ranks on this machine, watch over them, and leave as they leave.
+"""Starts a command as several ranks on this machine, watches them, and exits as they exit.
 
-The ranks get the environment that `horovodrun --gloo` gives its own, but not that program, for
-(Horovod 0.28.1)
+The ranks get the same environment as from `horovodrun --gloo`. That program itself (Horovod 0.28.1)
+is not used, because
 
-- where its /bin/sh is dash, SIGTERM and Ctrl-C reach the ranks as SIGTERM and five seconds later
-  as SIGKILL, while a save may take minutes; where it is bash, they are stopped (SIGSTOP) before
-  SIGTERM is sent, so that they are killed without having noticed;
-- it exits with 1 whatever the codes of its ranks are;
+- if /bin/sh is dash, SIGTERM and Ctrl-C reach the ranks as SIGTERM, followed by SIGKILL after five
+  seconds, while a save may take minutes; if it is bash, they are stopped (SIGSTOP) before SIGTERM
+  is sent, so they are killed without having noticed;
+- it exits with 1 whatever the exit codes of its ranks are;
 - it loads MXNet before it starts anything, to see how Horovod was built.
 
-Here each signal is passed on as it is, and the ranks have all the time they need. As soon as one
-failed, the others, which wait for it in a collective operation, have `grace` seconds to notice:
-SIGKILL ends who has not. A rank that exits 0 sets no limit to the rest, since rank 0 may still be
-writing. But 130 and 143 count as failures: where all leave together, none may exit before rank 0
-has saved. Ctrl-Z stops the launcher alone.
+Here each signal is forwarded as it is, and the ranks have all the time they need. Once a rank has
+failed, the others, which wait for it in a collective operation, have `grace` seconds to notice
+before SIGKILL. A rank that exits with 0 sets no such limit, since rank 0 may still be writing. But
+130 and 143 count as failures: when all exit together, none may exit before rank 0 has saved. Ctrl-Z
+stops only the launcher.
 
-Rank 0 has the launcher's terminal. Of the others only the last lines are kept, to be shown if one
-of them is the first to fail.
+Rank 0 has the launcher's terminal. Of the others' output only the last lines are kept, to be shown
+if one of them is the first to fail.
 """
 
 import contextlib
@@ -37,20 +37,20 @@ from dataclasses import dataclass, field
 from gluon_tricks.errors import InputError
 from gluon_tricks.machine import processor
 
-GRACE = 10.0  # seconds between the first failure and the end of all
-_LINES, _WIDTH = 20, 2000  # of what a rank said: how many lines are kept, and bytes of each
+GRACE = 10.0  # seconds from the first failure until all are killed
+_LINES, _WIDTH = 20, 2000  # of a rank's output: how many lines are kept, and bytes of each
 _LAUNCHER = "GLUON_TRICKS_LAUNCHER"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def launched() -> bool:
-    """Whether this process is a rank beside others."""
+    """Whether this process is one of several ranks."""
     return (launched_size() or 1) > 1
 
 
 def launched_size() -> int | None:
-    """How many ranks `launch`, horovodrun or mpirun has started with this one; None if it is none.
-    """
+    """How many ranks `launch`, horovodrun or mpirun started, this one included; None if this is not
+    a rank."""
     for name in ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
         if name in os.environ:
             return int(os.environ[name])
@@ -58,14 +58,14 @@ def launched_size() -> int | None:
 
 
 def adopt_launcher() -> None:
-    """Take one's cores, and SIGTERM when the launcher dies. For other processes: nothing.
+    """In a rank: pin it to its cores, and get SIGTERM when the launcher dies. Else do nothing.
 
-    To be called before anything starts threads, which would keep the cores they started with.
-    Exits with 143 where the launcher is gone already.
+    Must be called before anything starts threads, which would keep the cores they started with.
+    Exits with 143 if the launcher is already gone.
     """
     if processor.PINNED in os.environ:
         os.sched_setaffinity(0, map(int, os.environ[processor.PINNED].split(",")))
-    launcher = os.environ.pop(_LAUNCHER, None)  # not for the processes that a rank starts
+    launcher = os.environ.pop(_LAUNCHER, None)  # child processes must not see it
     if launcher is not None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != int(launcher):
@@ -74,14 +74,14 @@ def adopt_launcher() -> None:
 
 def launch(ranks: int, *, pin: bool, command: Sequence[str] | None = None,
            grace: float = GRACE) -> int:
-    """Run `command` (this script again, if None) as so many ranks; the exit code of them all.
+    """Run `command` (None: this script again) as that many ranks, and return their exit code.
 
-    `pin`, for ranks that compute on the CPU, gives each cores of its own, where there are enough,
-    and lets Horovod look for work every 10 ms in place of 1. The code is that of the first
-    rank that failed, 1 if a signal killed it; 128 + n if that was signal n and the launcher had
-    passed it on; 0 if none failed. Says on stderr which rank it was, unless rank 0 said so
-    itself. To be called from the main thread. Raises InputError where Horovod is missing or was
-    built without MXNet or Gloo.
+    `pin`, for ranks that compute on the CPU, gives each its own cores, if there are enough, and
+    makes Horovod look for work every 10 ms instead of 1. The code is that of the first rank that
+    failed: 1 if a signal killed it, 128 + n if that was signal n and the launcher had forwarded it;
+    0 if none failed. Prints on stderr which rank it was, unless rank 0 reported it. Must be called
+    from the main thread. Raises InputError if Horovod is missing or was built without MXNet or
+    Gloo.
     """
     command = [sys.executable, *sys.orig_argv[1:]] if command is None else command
     with _environments(ranks, pin) as environments, _signals() as arrived:
@@ -98,9 +98,9 @@ def launch(ranks: int, *, pin: bool, command: Sequence[str] | None = None,
 
 @contextlib.contextmanager
 def _environments(ranks: int, pin: bool) -> Iterator[list[dict[str, str]]]:
-    """The environment of each rank, and Horovod's server by which they find each other."""
+    """Each rank's environment, while Horovod's server runs, by which ranks find each other."""
     require_horovod()
-    # Late: Horovod is optional. This part of it does not load MXNet.
+    # Imported late: Horovod is optional. This part of it does not load MXNet.
     from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
     from horovod.runner.gloo_run import create_run_env_vars, create_slot_env_vars
     from horovod.runner.http.http_server import RendezvousServer
@@ -114,7 +114,7 @@ def _environments(ranks: int, pin: bool) -> Iterator[list[dict[str, str]]]:
         common = {**os.environ, "PYTHONUNBUFFERED": "1", _LAUNCHER: str(os.getpid()),
                   **create_run_env_vars("127.0.0.1", ["lo"], str(port))}
         common.pop(processor.PINNED, None)
-        if pin:  # Horovod wakes up every millisecond, which took a tenth of a rank's only core
+        if pin:  # waking every 1 ms took Horovod a tenth of a rank's only core
             common.setdefault("HOROVOD_CYCLE_TIME", "10")
         yield [{**common, **create_slot_env_vars(slot),
                 **({processor.PINNED: ",".join(map(str, shares[slot.rank]))} if shares else {})}
@@ -125,7 +125,7 @@ def _environments(ranks: int, pin: bool) -> Iterator[list[dict[str, str]]]:
 
 
 def require_horovod() -> None:
-    """Raise InputError unless Horovod is here, with MXNet and Gloo. Takes a tenth of a second."""
+    """Raise InputError unless Horovod is installed with MXNet and Gloo. Takes 0.1 s."""
     try:
         import horovod
         import horovod.runner.gloo_run
@@ -138,7 +138,7 @@ def require_horovod() -> None:
         raise InputError(f"this Horovod was built without MXNet: {_remedy(again)}")
     with open(extension, "rb") as file, \
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        # What its Gloo part looks up; asking Horovod itself would load MXNet.
+        # A variable that its Gloo code reads; asking Horovod itself would load MXNet.
         if content.find(b"HOROVOD_GLOO_RENDEZVOUS_ADDR") < 0:
             raise InputError(f"this Horovod was built without Gloo: {_remedy(again)}")
 
@@ -146,14 +146,14 @@ def require_horovod() -> None:
 def _remedy(flags: str = "") -> str:
     return ("`pip install 'setuptools<70' wheel packaging 'cmake<4'`, then `HOROVOD_WITH_MXNET=1 "
             f"HOROVOD_WITH_GLOO=1 pip install --no-build-isolation{flags} horovod==0.28.1`; "
-            "for GPUs HOROVOD_GPU_OPERATIONS=NCCL, too")
+            "for GPUs add HOROVOD_GPU_OPERATIONS=NCCL")
 
 
 @contextlib.contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """A socket that gives the number of each SIGINT, SIGTERM and SIGCHLD as a byte.
+    """A socket that receives the number of each SIGINT, SIGTERM and SIGCHLD as a byte.
 
-    None of them interrupts the launcher meanwhile.
+    Within the block none of them interrupts the launcher.
     """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
     reader, writer = socket.socketpair()
@@ -171,21 +171,21 @@ def _signals() -> Iterator[socket.socket]:
 
 
 class OutputTail:
-    """The last lines of an output that may have no end, of lines that may have none."""
+    """Keeps the last lines of an output; both it and its lines may be endless."""
 
     def __init__(self):
-        self._whole: deque[bytes] = deque(maxlen=_LINES)
+        self._complete: deque[bytes] = deque(maxlen=_LINES)
         self._open = b""
 
     def feed(self, block: bytes) -> None:
-        """Take the next bytes. A carriage return ends a line, too; empty lines are left out."""
-        *whole, self._open = re.split(rb"[\r\n]+", self._open + block)
+        """Take the next bytes. A carriage return also ends a line; empty lines are dropped."""
+        *complete, self._open = re.split(rb"[\r\n]+", self._open + block)
         self._open = self._open[-_WIDTH:]
-        self._whole.extend(line[-_WIDTH:] for line in whole if line.strip())
+        self._complete.extend(line[-_WIDTH:] for line in complete if line.strip())
 
     def lines(self) -> list[str]:
-        """At most 20 lines; what is no UTF-8 is replaced."""
-        lines = [*self._whole, self._open] if self._open.strip() else self._whole
+        """At most 20 lines, decoded; invalid UTF-8 is replaced."""
+        lines = [*self._complete, self._open] if self._open.strip() else self._complete
         return [line.decode(errors="replace") for line in lines][-_LINES:]
 
 
@@ -194,11 +194,11 @@ class _Rank:
     number: int
     process: subprocess.Popen
     said: OutputTail = field(default_factory=OutputTail)
-    ended: float | None = None  # when; the same for all that were seen together
-    killed_by_launcher: bool = False  # by the launcher
+    ended: float | None = None  # when; the same for all that were found ended together
+    killed_by_launcher: bool = False
 
     def listen(self) -> bool:
-        """Take what it said since, as much as a pipe holds; False where no more can come."""
+        """Read its new output, as much as a pipe holds; False if no more can come."""
         try:
             block = os.read(self.process.stdout.fileno(), 1 << 16)
         except BlockingIOError:
@@ -207,8 +207,8 @@ class _Rank:
         return bool(block)
 
     def end(self, now: float) -> None:
-        """Kill it, if it lives, and what it started and left behind; then reap it."""
-        os.killpg(self.process.pid, signal.SIGKILL)  # not reaped: the number is still its own
+        """Kill it, if it is alive, and the processes it left behind; then reap it."""
+        os.killpg(self.process.pid, signal.SIGKILL)  # not reaped yet, so the id is still its own
         self.process.wait()
         self.ended = now
 
@@ -222,7 +222,7 @@ class _Job:
         self._forwarded: set[int] = set()
 
     def start(self, command: Sequence[str], environment: dict[str, str]) -> None:
-        """Start the next rank, in a session of its own: Ctrl-C is for the launcher to pass on."""
+        """Start the next rank, in its own session: the launcher is to forward Ctrl-C."""
         number = len(self._ranks)
         terminal = {} if number == 0 else {
             "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -233,7 +233,8 @@ class _Job:
             os.set_blocking(process.stdout.fileno(), False)
 
     def wait(self, arrived: socket.socket, grace: float) -> None:
-        """Until all have ended: pass signals on, listen, and keep the time after a failure."""
+        """Until all have ended, forward signals and read output; after a failure, wait no longer
+        than `grace` seconds."""
         deadline = None
         with selectors.DefaultSelector() as selector:
             selector.register(arrived, selectors.EVENT_READ)
@@ -250,10 +251,10 @@ class _Job:
                 if deadline is None and self._failed():
                     deadline = time.monotonic() + grace
                 elif deadline is not None and time.monotonic() >= deadline:
-                    return  # to be killed
+                    return  # `finish` kills the rest
 
     def finish(self) -> None:
-        """Kill those that still live, and take the last words of all."""
+        """Kill the ranks that are still alive, and read the last output of all."""
         self._reap()
         for rank in self._living():
             rank.killed_by_launcher = True
@@ -263,7 +264,7 @@ class _Job:
             rank.process.stdout.close()
 
     def code(self) -> int:
-        """The exit code of the whole."""
+        """The exit code of the job."""
         failed = self._failed()
         if not failed:
             return 0
@@ -273,7 +274,7 @@ class _Job:
         return 128 - status if -status in self._forwarded else 1
 
     def report(self) -> None:
-        """Say which rank failed first, unless rank 0 said why."""
+        """Print which rank failed first, unless rank 0 reported the reason."""
         failed = self._failed()
         if not failed:
             return
@@ -282,7 +283,7 @@ class _Job:
         lines = first.said.lines()
         if status == self._ranks[0].process.returncode > 0 and (
                 first.number == 0 or status in (2, 130, 143) or not lines):
-            return  # alone, or all left together: rank 0 has said why
+            return  # rank 0 failed alone, or all together: it reported the reason
         how = (f"was killed by {signal.Signals(-status).name}" if status < 0 else
                f"ended with exit code {status}")
         for line in lines:
@@ -293,7 +294,7 @@ class _Job:
         return [rank for rank in self._ranks if rank.ended is None]
 
     def _failed(self) -> list[_Rank]:
-        """Those that ended with another status than 0, and not by the launcher's hand."""
+        """Ranks that ended with a status other than 0 and were not killed by the launcher."""
         return [rank for rank in self._ranks if rank.ended is not None
                 and rank.process.returncode != 0 and not rank.killed_by_launcher]
 
@@ -305,7 +306,7 @@ class _Job:
                     os.kill(rank.process.pid, number)
 
     def _reap(self) -> None:
-        """See which have ended since."""
+        """Find and reap the ranks that have ended."""
         now = time.monotonic()
         for rank in self._living():
             if os.waitid(os.P_PID, rank.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
@@ -313,11 +314,11 @@ class _Job:
 
 
 def _failure_order(rank: _Rank) -> tuple:
-    """Sorts failed ranks: the cause before its consequences.
+    """A sort key that puts the cause of a failure before its consequences.
 
-    SIGKILL (out of memory, say) comes from outside, so it is no consequence, even where a peer
-    that noticed was seen to end before. Of those that were seen to end together one with a code
-    of its own comes before one with 1, as which a rank leaves that lost a peer.
+    SIGKILL (out of memory, say) comes from outside, so it is a cause, even if a peer that noticed
+    was found ended earlier. Of ranks found ended together, one with a code of its own comes before
+    one with 1, which is the code of a rank that lost a peer.
     """
     status = rank.process.returncode
     return status != -signal.SIGKILL, rank.ended, status > 0, status == 1, rank.number

@@ -1,15 +1,15 @@
-"""Checkpoints: folders that are whole or not there, checked before anything in them is used.
+"""Checkpoints: folders that appear complete or not at all, checked before anything is used.
 
     RUN/checkpoints/000007/
         model.params      the network's parameters and statistics, by structural name
-        optimizer.params  the optimiser's arrays, by parameter and number
+        optimizer.params  the optimizer's arrays, by parameter and number
         average.params    the averaged weights, with --ema
         state.json        position, scores, loss scale, settings, versions
-        SHA256SUMS        of all these, as `sha256sum -c` reads it
+        SHA256SUMS        the checksums of all these, as `sha256sum -c` reads them
 
-Arrays are MXNet's .params files, everything else JSON: nothing in a checkpoint can run. A folder
-is written under another name, synced and renamed, and numbers only rise: the newest whole one is
-what a run goes on from, whenever it was killed.
+Arrays are MXNet's .params files, everything else JSON: nothing in a checkpoint can run code. A
+folder is written under another name, synced and renamed, and numbers only increase: a run resumes
+from the newest complete one, whenever it was killed.
 """
 
 import contextlib
@@ -33,29 +33,29 @@ SUMS, STATE = "SHA256SUMS", "state.json"
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds."""
+    """The contents of a checkpoint."""
 
     arrays: dict[str, dict[str, mx.nd.NDArray]]  # "model", "optimizer", "average"
     state: dict[str, Any]
-    path: Path | None = None  # where it was read
+    path: Path | None = None  # its folder, if it was read
 
 
 def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write it as the newest of the run `folder`, then delete all but the `keep` newest.
+    """Write a checkpoint as the newest of the run `folder`, then delete all but the `keep` newest.
 
-    Raises OSError where it could not be written; the older ones stay as they are then.
+    Raises OSError if it could not be written; the older ones are then left as they are.
     """
     store = folder / "checkpoints"
     store.mkdir(exist_ok=True)
     number = max(map(int, (path.name for path in _numbered(store))), default=0) + 1
     aside, final = store / f".{number:06d}.part", store / f"{number:06d}"
-    for path in store.iterdir():  # what a kill amid a save or a deletion left
+    for path in store.iterdir():  # leftovers of a save or a deletion that was killed
         if re.fullmatch(r"\.\d+\.(part|gone)", path.name):
             shutil.rmtree(path, ignore_errors=True)
     try:
         aside.mkdir()
         for name, arrays in checkpoint.arrays.items():
-            if arrays:  # an optimiser may have none
+            if arrays:  # an optimizer may have none
                 write_arrays(aside / f"{name}.params", arrays)
         _write(aside / STATE, json.dumps({"format": FORMAT, **checkpoint.state}, indent=1))
         _write(aside / SUMS, "".join(f"{files.sha256(path)}  {path.name}\n"
@@ -73,7 +73,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint of a run's folder, and why newer ones were passed over."""
+    """The newest complete checkpoint of a run's folder, and why newer ones were skipped."""
     refused = []
     for path in reversed(_numbered(folder / "checkpoints")):
         try:
@@ -84,7 +84,7 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def peek(path: Path) -> Checkpoint | None:
-    """A checkpoint, or the newest of a run's folder, without its arrays and unchecked; None where
+    """A checkpoint, or the newest of a run's folder, without its arrays and unchecked; None if
     there is none."""
     store = path / "checkpoints"
     for folder in reversed(_numbered(store)) if store.is_dir() else [path]:
@@ -94,11 +94,11 @@ def peek(path: Path) -> Checkpoint | None:
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a checkpoint's folder. Raises InputError, naming the file, where it is not whole."""
+    """Read a checkpoint's folder. Raises InputError, naming the file, if it is not complete."""
     try:
         return _read(path)
     except OSError as error:
-        raise InputError(f"{error.filename or path} cannot be read ({error.strerror}): take "
+        raise InputError(f"{error.filename or path} cannot be read ({error.strerror}): use "
                          "another checkpoint") from error
 
 
@@ -107,9 +107,9 @@ def _read(path: Path) -> Checkpoint:
     for name, wanted in sums.items():
         file = path / name
         if not file.is_file():
-            raise InputError(f"{file} is missing: this checkpoint is not whole, take another")
+            raise InputError(f"{file} is missing: this checkpoint is not complete, use another")
         if files.sha256(file) != wanted:
-            raise InputError(f"{file} is not what was saved (its SHA-256 differs): take another "
+            raise InputError(f"{file} is not what was saved (its SHA-256 differs): use another "
                              "checkpoint")
     state = _state(path / STATE)
     return Checkpoint({name.removesuffix(".params"): read_parameters(path / name)
@@ -117,58 +117,58 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _state(path: Path) -> dict[str, Any]:
-    """What a state.json holds."""
+    """The content of a state.json, checked and in the current format. Raises InputError."""
     try:
         state = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON: take another checkpoint") from error
+        raise InputError(f"{path} is not JSON: use another checkpoint") from error
     if not isinstance(state, dict) or state.get("format") not in (1, FORMAT):
         found = state.get("format") if isinstance(state, dict) else None
-        raise InputError(f"{path} has format {found}, this version reads 1 to {FORMAT}: resume "
+        raise InputError(f"{path} has format {found}, but this version reads 1 to {FORMAT}: resume "
                          "with the version that wrote it")
     for part in ("progress", "settings", "logs"):
         if not isinstance(state.get(part), dict):
-            raise InputError(f"{path} lacks {part}: take another checkpoint")
+            raise InputError(f"{path} lacks {part}: use another checkpoint")
     if not all(type(length) is int and length >= 0 for length in state["logs"].values()):
-        raise InputError(f"{path}: the logs' lengths are none: take another checkpoint")
+        raise InputError(f"{path}: the logs' lengths are not lengths: use another checkpoint")
     return state if state["format"] == FORMAT else _upgraded(path, state)
 
 
 def _upgraded(path: Path, state: dict[str, Any]) -> dict[str, Any]:
-    """A state of format 1 as format 2 has it."""
+    """A state of format 1, converted to format 2."""
     try:
         return {**state, "format": FORMAT, "progress": from_format_1(state["progress"])}
     except ValueError as error:
-        raise InputError(f"{path}: {error}: take another checkpoint") from error
+        raise InputError(f"{path}: {error}: use another checkpoint") from error
 
 
 def _sums(path: Path) -> dict[str, str]:
-    """The SHA-256 by file name."""
+    """The SHA-256 that SHA256SUMS gives, by file name. Raises InputError."""
     if not (path / SUMS).is_file():
-        raise InputError(f"{path / SUMS} is missing: {path} is no whole checkpoint")
+        raise InputError(f"{path / SUMS} is missing: {path} is not a complete checkpoint")
     lines = [line.split("  ") for line in (path / SUMS).read_text(errors="replace").splitlines()]
     if not all(len(line) == 2 and Path(line[1]).name == line[1] for line in lines):
-        raise InputError(f"{path / SUMS} is no list of checksums: take another checkpoint")
+        raise InputError(f"{path / SUMS} is not a list of checksums: use another checkpoint")
     sums = {name: wanted for wanted, name in lines}
     extra = {file.name for file in path.iterdir()} - {*sums, SUMS}
     if extra or not {STATE, "model.params"} <= sums.keys():
-        raise InputError(f"{path} does not hold what its {SUMS} lists: take another checkpoint")
+        raise InputError(f"{path} does not hold what its {SUMS} lists: use another checkpoint")
     return sums
 
 
 def _numbered(store: Path) -> list[Path]:
-    """The checkpoints' folders, the oldest first."""
+    """The checkpoints' folders, oldest first."""
     return sorted((path for path in store.glob("[0-9]*") if path.name.isdecimal()),
                   key=lambda path: int(path.name))
 
 
 def _discard(path: Path) -> None:
-    """Delete a folder so that no half of it is taken for a checkpoint."""
+    """Delete a folder such that a half-deleted one is never mistaken for a checkpoint."""
     hidden = path.with_name(f".{path.name}.gone")
     try:
         os.replace(path, hidden)
     except OSError:
-        return  # it stays whole; the next save tries again
+        return  # it stays complete; the next save tries again
     shutil.rmtree(hidden, ignore_errors=True)
 
 
@@ -185,11 +185,11 @@ def _sync(path: Path) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of what wrote a checkpoint."""
+    """The versions to record in a checkpoint, by package."""
     return {"gluon_tricks": gluon_tricks.__version__, "mxnet": mx.__version__}
 
 
 def describe_position(state: dict[str, Any]) -> str:
-    """Where a checkpoint stands, for people."""
+    """Where in a run a checkpoint was saved, as text for people."""
     progress = state["progress"]
     return f"epoch {progress['epoch'] + 1}, batch {progress['step']}"

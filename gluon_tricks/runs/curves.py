@@ -1,4 +1,4 @@
-"""curves.png: a run's loss, figures, learning rate and speed, from its log.jsonl."""
+"""Draws curves.png: a run's loss, figures, learning rate and speed, from its log.jsonl."""
 
 import json
 from collections.abc import Mapping
@@ -16,22 +16,22 @@ class Panel(NamedTuple):
     """How a task's figures are drawn."""
 
     title: str  # "accuracy, %"
-    lines: Mapping[str, str]  # by label, the key of an epoch's line: "train_top1"
-    factor: float = 1.0  # what they are multiplied by
-    training: str = "training"  # what training's loss is called, for it may not be validation's
+    lines: Mapping[str, str]  # by label, the key in an epoch's line: "train_top1"
+    factor: float = 1.0  # that the figures are multiplied by
+    training: str = "training"  # label of the training loss, which may differ from validation's
 
 
 def read_log(path: Path) -> tuple[list[dict], list[dict]]:
-    """The lines of kind "step" and of kind "epoch"; a last one that is not whole is left out."""
+    """The lines of kind "step" and of kind "epoch"; an incomplete last line is skipped."""
     lines = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
     return ([line for line in lines if line["kind"] == "step"],
             [line for line in lines if line["kind"] == "epoch"])
 
 
 def draw_curves(log: Path, image: Path, per_epoch: int, panel: Panel) -> None:
-    """Training points stand at the end of their epoch; learning rate and speed also in between.
+    """Draw the curves of a log.jsonl; `per_epoch` is the number of updates in an epoch.
 
-    per_epoch: updates.
+    Loss and figures have a point at the end of each epoch; learning rate and speed also in between.
     """
     steps, epochs = read_log(log)
     every = sorted(steps + epochs, key=lambda line: line["update"])
@@ -58,7 +58,7 @@ def draw_curves(log: Path, image: Path, per_epoch: int, panel: Panel) -> None:
 
 
 def _ends(epochs: list[dict], name: str, factor: float = 1) -> tuple[list[float], list[float]]:
-    """The ends of the epochs that have such a value, and the values."""
+    """The ends of the epochs that have this value, and the values."""
     having = [line for line in epochs if name in line]
     return [line["epoch"] + 1 for line in having], [factor * line[name] for line in having]
 

@@ -1,13 +1,13 @@
-"""A file of lines that survives a full disk: what cannot be written waits, whole, in memory."""
+"""A file of lines that survives a full disk: what cannot be written waits in memory."""
 
 import os
 from pathlib import Path
 
 
 class LineFile:
-    """Appends lines. `length` is how many bytes are written: whole lines, unless some wait.
+    """Appends lines. `length` is the number of bytes written: complete lines, unless some wait.
 
-    `keep` bytes of a file that is there already are kept, the rest is cut off; 0: all of it is.
+    Of an existing file the first `keep` bytes are kept and the rest is cut off.
     """
 
     def __init__(self, path: Path, keep: int = 0):
@@ -18,12 +18,12 @@ class LineFile:
         self._waiting = b""
 
     def write(self, line: str) -> OSError | None:
-        """Append a line, after those that still wait; the error where they wait on."""
+        """Append a line after those that still wait. Returns the error if they keep waiting."""
         self._waiting += f"{line}\n".encode()
         return self.flush()
 
     def flush(self) -> OSError | None:
-        """Try again what waits."""
+        """Try again to write what waits. Returns the error if that fails."""
         try:
             while self._waiting:
                 written = os.pwrite(self._file, self._waiting, self.length)
@@ -34,7 +34,7 @@ class LineFile:
         return None
 
     def sync(self) -> None:
-        """All lines on the disk. Raises OSError where they are not."""
+        """Get all lines onto the disk. Raises OSError if that fails."""
         error = self.flush()
         if error:
             raise error

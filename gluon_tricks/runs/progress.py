@@ -1,4 +1,4 @@
-"""How far a run is: with the arrays, all that it needs to continue."""
+"""How far a run has come: with the arrays, all that it needs to resume."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,26 +11,26 @@ from gluon_tricks.runs.scores import Scores, Sums
 
 @dataclass
 class Progress:
-    """Where a run stands between two updates; `state.json` of a checkpoint holds it."""
+    """Where a run is between two updates; saved in a checkpoint's `state.json`."""
 
     epoch: int = 0
-    step: int = 0  # batches of the epoch that are done; if all are, validation is not
+    step: int = 0  # batches of the epoch that are done; if all are, validation comes next
     trained: Sums = field(default_factory=Sums)  # of the epoch so far
     seconds: float = 0.0  # of training, in this epoch so far
     waited: float = 0.0  # of these, waiting for data
     loss_scale: LossScale = field(default_factory=LossScale)
-    bad_updates: int = 0  # left out by --nan skip
+    bad_updates: int = 0  # skipped by --nan skip
     best_epoch: int = -1
     best: Scores | None = None
     last: Scores | None = None
 
     def next_epoch(self) -> None:
-        """Go to the start of the next epoch."""
+        """Move to the start of the next epoch."""
         self.epoch, self.step, self.trained = self.epoch + 1, 0, Sums()
         self.seconds = self.waited = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """What state.json holds of it."""
+        """Its form in state.json."""
         return {**vars(self), "loss_scale": list(self.loss_scale),
                 **{name: scores.to_json(getattr(self, name))
                    for name in ("trained", "best", "last")}}
@@ -38,8 +38,8 @@ class Progress:
     @classmethod
     def from_json(cls, state: dict[str, Any], parts: Sequence[str] = (),
                   figure: str | None = None) -> "Progress":
-        """What `to_json` gave, to the bit. Raises ValueError, naming it, for what it never gives,
-        and unless the sums are of `parts` and the scores have `figure`."""
+        """The inverse of `to_json`, to the bit. Raises ValueError, naming the field, for what
+        `to_json` never gives, and unless the sums have `parts` and the scores have `figure`."""
         own = cls()
         wrong = min(vars(own).keys() ^ state.keys(), default=None)
         if wrong:
@@ -70,14 +70,14 @@ def _read(name: str, value: Any, default: Any, parts: Sequence[str], figure: str
 
 
 def _number(value: Any, kind: type) -> Any:
-    """The number. Raises ValueError if it is of another type, or not one that a run counts."""
+    """The number. Raises ValueError if it has another type, or is an int below -1."""
     if type(value) is not kind or (kind is int and value < -1):
         raise ValueError(f"{value!r}")
     return value
 
 
 def from_format_1(state: dict[str, Any]) -> dict[str, Any]:
-    """The progress of a state.json of format 1, which only classifiers wrote, as format 2 has it.
+    """Convert the progress of a state.json of format 1, which only classifiers wrote, to format 2.
 
     Raises ValueError for what format 1 never held.
     """
@@ -93,10 +93,10 @@ def from_format_1(state: dict[str, Any]) -> dict[str, Any]:
         return {**state, "trained": trained, "best": scored(state["best"]),
                 "last": scored(state["last"])}
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"not a progress of format 1: {error}") from error
+        raise ValueError(f"not progress of format 1: {error}") from error
 
 
 def is_due(epoch: int, *, every: int, last: int) -> bool:
-    """Whether `epoch`, from 0, is the last of `last` epochs or ends `every` more (0: it alone).
-    """
+    """Whether something is due after `epoch`, from 0: the last of `last` epochs, or every `every`
+    epochs (0: only the last)."""
     return epoch + 1 == last or (every > 0 and (epoch + 1) % every == 0)

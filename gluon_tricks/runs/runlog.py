@@ -1,4 +1,4 @@
-"""A run's folder: config.json, log.jsonl, train.log in GluonCV's line format, curves.png."""
+"""Writes a run's folder: config.json, log.jsonl, train.log in GluonCV's format, curves.png."""
 
 import contextlib
 import importlib.util
@@ -23,19 +23,19 @@ from gluon_tricks.runs.scores import Scores, mean_scores
 
 
 class Reporter(Protocol):
-    """What a task says of its scores."""
+    """How a task presents its scores."""
 
     name: str  # for config.json
 
     def words(self, scores: Scores, *, training: bool) -> str:
-        """A line of train.log's, without its loss: "accuracy=0.5"."""
+        """Scores as in a line of train.log, without the loss: "accuracy=0.5"."""
 
     def panel(self) -> Panel:
         """How curves.png draws the figures."""
 
 
 def new_run_folder(save_dir: str | None, name: str) -> Path:
-    """`save_dir`, or the next free runs/NAME-N; made. Raises InputError where it holds files."""
+    """Make `save_dir`, or the next free runs/NAME-N. Raises InputError if it holds files."""
     if save_dir is None:
         runs = Path("runs")
         taken = [int(found[1]) for path in runs.glob(f"{name}-*")
@@ -44,18 +44,18 @@ def new_run_folder(save_dir: str | None, name: str) -> Path:
     else:
         folder = Path(save_dir).expanduser()
     make_folder(folder)
-    if {path.name for path in folder.iterdir()} - {".lock"}:  # a start that was refused leaves it
+    if {path.name for path in folder.iterdir()} - {".lock"}:  # a refused start leaves it behind
         raise InputError(f"--save-dir {folder} is not empty: choose another, nothing is "
-                         "written over; or go on with the run in it by --resume auto")
+                         "overwritten; or resume the run in it with --resume auto")
     return folder
 
 
 def make_folder(folder: Path) -> None:
-    """Make it, and those above it. Raises InputError where a file is in the way."""
+    """Make a folder and its parents. Raises InputError if a file is in the way."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"--save-dir {folder}: there is a file in its place or above it, choose "
+        raise InputError(f"--save-dir {folder}: it, or a folder above it, is a file; choose "
                          "another") from error
 
 
@@ -68,11 +68,11 @@ class _Terminal(logging.Handler):
 
 
 class RunLog:
-    """Writes a run folder while the run goes on; draws the curves after each epoch.
+    """Writes a run folder during the run; draws the curves after each epoch.
 
-    `lengths` are those of log.jsonl and train.log at the checkpoint a run goes on from: what was
-    written after it is cut off, and `update` is the one that comes next. A disk that is full loses
-    no line: they wait, and a warning says so once.
+    `lengths` are those of log.jsonl and train.log at the checkpoint that the run resumes from: what
+    was written after it is cut off; `update` is the next one. A full disk loses no line: they wait,
+    and a warning says so once.
     """
 
     def __init__(self, folder: Path, settings: RunSettings, reporter: Reporter,
@@ -82,20 +82,20 @@ class RunLog:
         self._terminal = _Terminal()
         self._warned: set[str] = set()
         self._again: dict[str, Callable[[], Any]] = {}  # by file's name, what to try again
-        # First, since it is what tells a run's folder from any other.
+        # First, since this file is what identifies a run's folder.
         self.write("config.json", lambda: files.write_text(
             folder / "config.json", settings.to_json(task=reporter.name) + "\n"))
         lengths = lengths or {}
         self._files = {name: LineFile(folder / name, lengths.get(name, 0))
                        for name in ("log.jsonl", settings.logging_file)}
         self._board = _board(folder, settings, update)
-        self._since = 0.0, 0, 0.0  # when and at which step speed was last taken, and time waited
+        self._since = 0.0, 0, 0.0  # of the last speed: when, at which step, and the time waited
 
     def __enter__(self) -> "RunLog":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
-        if kind is not None:  # on the terminal the script says it
+        if kind is not None:  # the script prints it on the terminal
             self._append(self._settings.logging_file, f"ended by {kind.__name__}: {error}")
         for file in self._files.values():
             file.close()
@@ -103,20 +103,20 @@ class RunLog:
             self._board.close()
 
     def lengths(self) -> dict[str, int]:
-        """Of the files that a checkpoint cuts back to. Raises OSError where lines still wait."""
+        """The lengths of the files that resuming cuts back. Raises OSError if lines still wait."""
         for file in self._files.values():
             file.sync()
         return {name: file.length for name, file in self._files.items()}
 
     def write(self, name: str, write: Callable[[], Any]) -> None:
-        """As `attempt`, and where the disk refuses, again after each epoch until it works."""
+        """As `attempt`, but if that fails, try again after each epoch until it works."""
         if self.attempt(name, write):
             self._again.pop(name, None)
         else:
             self._again[name] = write
 
     def attempt(self, name: str, write: Callable[[], Any]) -> bool:
-        """Call `write`; where the disk refuses, say so once for `name`, and go on."""
+        """Call `write`; whether it worked. On OSError, warn once for `name` and continue."""
         try:
             write()
         except OSError as error:
@@ -129,13 +129,13 @@ class RunLog:
         if name not in self._warned:
             self._warned.add(name)
             self._say(f"warning: {self.folder / name} cannot be written ({error.strerror or error})"
-                      ": the run goes on and tries again; free some space")
+                      ": the run continues and tries again; free some space")
 
     def _say(self, line: str) -> None:
         self._terminal.emit(logging.makeLogRecord({"msg": line}))
 
     def info(self, line: str) -> None:
-        """A line of train.log and the terminal."""
+        """Write a line to train.log and the terminal."""
         self._say(line)
         self._append(self._settings.logging_file, line)
 
@@ -157,8 +157,8 @@ class RunLog:
         self._since = time.monotonic(), progress.step, progress.waited
 
     def step(self, progress: Progress, *, update: int, lr: float, scores: Scores) -> None:
-        """A logged step; `scores` are the epoch's so far, speed and the share of time that went
-        into waiting for data those since the last one."""
+        """Log a step. `scores` are the epoch's so far; speed and the share of time spent waiting
+        for data are since the last logged step."""
         now, epoch, step = time.monotonic(), progress.epoch, progress.step - 1
         since, before, waited = self._since
         self._since = now, progress.step, progress.waited
@@ -172,8 +172,8 @@ class RunLog:
 
     def epoch(self, progress: Progress, *, update: int, lr: float,
               validated: Scores | None) -> None:
-        """An epoch's end; `update` is its last update, `lr` that update's; `validated` is None
-        where nothing was."""
+        """Log an epoch's end. `update` is its last update, `lr` that update's; `validated` is None
+        if the epoch was not validated."""
         epoch, seconds = progress.epoch, progress.seconds
         trained = mean_scores(progress.trained)
         speed = trained.count / seconds
@@ -203,14 +203,14 @@ class RunLog:
             self._settings.steps_per_epoch, self._reporter.panel()))
 
     def end(self, *, update: int, best_epoch: int, best: Scores, last: Scores) -> None:
-        """The run is whole: the last line of log.jsonl."""
+        """Write the last line of log.jsonl: the run is finished."""
         self._json("end", update=update, best_epoch=best_epoch,
                    **{f"best_{name}": value for name, value in best.figures.items()},
                    **last.figures)
 
 
 class SilentLog:
-    """What the other ranks have in place of the first one's RunLog: they write and say nothing."""
+    """Stands in for RunLog on all ranks but 0, which write and print nothing."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -225,7 +225,7 @@ class SilentLog:
         return {}
 
     def attempt(self, name: str, write: Callable[[], Any]) -> bool:
-        """It went well, as far as this rank has a part in it."""
+        """Succeed, since this rank has nothing to write."""
         return True
 
     def _nothing(self, *_, **__) -> None:
@@ -235,13 +235,13 @@ class SilentLog:
 
 
 def check_tensorboard(settings: RunSettings) -> None:
-    """Raises InputError where TensorBoard's files are asked for and the package is missing."""
+    """Raise InputError if TensorBoard's files are asked for and the package is missing."""
     if settings.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise InputError(f"--tensorboard needs tensorboardX: {install_packages()} (or -gpu.txt)")
 
 
 def _board(folder: Path, settings: RunSettings, update: int) -> Any:
-    """TensorBoard's writer, where asked; what earlier files say from `update` on is void."""
+    """TensorBoard's writer, if asked for; it voids what earlier files hold from `update` on."""
     if not settings.tensorboard:
         return None
     from tensorboardX import SummaryWriter

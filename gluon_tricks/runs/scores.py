@@ -1,4 +1,4 @@
-"""The scores of a pass over a set, and the sums that training's are made from."""
+"""The scores of a pass over a data set, and the sums that they are computed from."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from gluon_tricks.parallel.ranks import Ranks
 
 
 class Scores(NamedTuple):
-    """Of `count` samples, the mean loss and figures by name, as a task defines them."""
+    """The mean loss over `count` samples, and a task's figures by name."""
 
     count: int
     loss: float
@@ -15,14 +15,14 @@ class Scores(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What has been summed over `count` samples: the loss, and a task's parts by name."""
+    """Sums over `count` samples: of the loss, and of a task's parts by name."""
 
     count: int = 0
     loss: float = 0.0
     parts: Mapping[str, float] = {}
 
     def over(self, ranks: Ranks) -> "Sums":
-        """Those of all ranks together."""
+        """The sums over all ranks."""
         count, loss, *parts = ranks.allreduce([self.count, self.loss, *self.parts.values()])
         return Sums(int(count), loss, dict(zip(self.parts, parts, strict=True)))
 
@@ -36,19 +36,19 @@ def mean_scores(sums: Sums) -> Scores:
 
 
 def to_json(found: Scores | Sums | None) -> dict[str, Any] | None:
-    """An object that gives back every bit."""
+    """A JSON object that keeps every bit."""
     return found and {**found._asdict(), found._fields[2]: dict(found[2])}
 
 
 def from_json(kind: type[Scores] | type[Sums], found: Any, names: Iterable[str]) -> Scores | Sums:
-    """What `to_json` gave. Raises ValueError for what it never gives, and unless there is a number
-    for each of `names`."""
+    """The inverse of `to_json`. Raises ValueError for what `to_json` never gives, and unless there
+    is a number for each of `names`."""
     last = kind._fields[2]
     if not isinstance(found, dict) or found.keys() != set(kind._fields):
-        raise ValueError(f"{found!r} has not {', '.join(kind._fields)}")
+        raise ValueError(f"{found!r} does not have the keys {', '.join(kind._fields)}")
     values = found[last]
     if (type(found["count"]) is not int or found["count"] < 0 or type(found["loss"]) is not float
             or not isinstance(values, dict) or not set(names) <= values.keys()
             or not all(type(value) is float for value in values.values())):
-        raise ValueError(f"{found!r} is not what a run counts")
+        raise ValueError(f"{found!r} does not hold valid counts and sums")
     return kind(found["count"], found["loss"], values)

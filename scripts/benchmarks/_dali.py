@@ -1,4 +1,4 @@
-"""NVIDIA DALI's pipeline on the CPU, as near to the paper's augmentation as DALI comes."""
+"""NVIDIA DALI's pipeline on the CPU, as close to the paper's augmentation as DALI gets."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +14,12 @@ PACKAGE = "nvidia-dali-cuda120==2.4.0"  # needs no GPU, no driver and no CUDA
 
 def dali_batches(rec: str | Path, idx: str | Path, batch_size: int, threads: int, size: int = 224,
                  seed: int = 0) -> Iterator[np.ndarray]:
-    """Training batches without end, (batch_size, 3, size, size) float32, normalised.
+    """Endless training batches, (batch_size, 3, size, size) float32, normalized.
 
     Random crop (area 0.08 to 1, aspect 3/4 to 4/3) while decoding, bilinear resize without
-    antialiasing, colour jitter, flip, PCA noise, normalisation; floats from the jitter on, which
-    DALI does faster than integers. DALI turns the hue by an angle where the paper scales it.
-    Records come shuffled through DALI's buffer of 1,024. Raises InputError where DALI is not
-    installed.
+    antialiasing, color jitter, flip, PCA noise, normalization; floats from the jitter on, since
+    DALI is faster with them than with integers. DALI rotates the hue, while the paper scales it.
+    Records are shuffled through DALI's buffer of 1,024. Raises InputError if DALI is not installed.
     """
     try:
         from nvidia.dali import fn, pipeline_def, types
@@ -29,7 +28,7 @@ def dali_batches(rec: str | Path, idx: str | Path, batch_size: int, threads: int
                          f"pip install {PACKAGE}") from error
 
     def pca_noise():
-        # DALI multiplies no matrices: a sum over the components, each a column times its alpha.
+        # DALI has no matrix product: sum over the components, each a column times its alpha.
         columns = (PCA_EIGENVECTORS * PCA_EIGENVALUES).T.astype(np.float32)
         first, second, third = (
             fn.random.normal(stddev=0.1, shape=[1]) * types.Constant(column, device="cpu")
@@ -47,7 +46,7 @@ def dali_batches(rec: str | Path, idx: str | Path, batch_size: int, threads: int
         images = fn.hsv(images, hue=fn.random.uniform(range=[-72.0, 72.0]),  # degrees: 0.4 * 180
                         saturation=fn.random.uniform(range=[0.6, 1.4]),
                         value=fn.random.uniform(range=[0.6, 1.4]), dtype=types.FLOAT)
-        # x + noise - mean = x - (mean - noise): the noise costs no pass of its own.
+        # x + noise - mean = x - (mean - noise): the noise needs no extra pass.
         mean = types.Constant(np.float32(IMAGENET_MEAN), device="cpu") - pca_noise()
         return fn.crop_mirror_normalize(images, dtype=types.FLOAT, output_layout="CHW", mean=mean,
                                         std=list(IMAGENET_STD), mirror=fn.random.coin_flip())

@@ -1,4 +1,4 @@
-"""What is measured for the documents: the commands, and a file of what they printed."""
+"""Runs the measurements for the documents, and keeps what their commands print in files."""
 
 import datetime
 import json
@@ -23,10 +23,10 @@ _STEP = "python scripts/benchmarks/train_step.py"
 
 @dataclass(frozen=True)
 class Measurement:
-    """Commands of bash in the root of the clone; each prints JSON objects, one a line."""
+    """Bash commands, run in the root of the clone; each prints JSON objects, one per line."""
 
     commands: tuple[str, ...]
-    before: tuple[str, ...] = ()  # what makes the data; its output is not kept
+    before: tuple[str, ...] = ()  # commands that make the data; their output is not kept
 
 
 MEASUREMENTS = {
@@ -64,15 +64,15 @@ MEASUREMENTS = {
 def measure(name: str) -> None:
     """Run a measurement's commands and keep what they print in docs/measured/NAME.json.
 
-    Raises InputError for an unknown name and missing data, RunFault where a command fails.
+    Raises InputError for an unknown name or missing data, RunFault if a command fails.
     """
     wanted = MEASUREMENTS.get(name)
     if wanted is None:
-        raise InputError(f"--measure {name}: choose of {', '.join(MEASUREMENTS)}")
+        raise InputError(f"--measure {name}: choose from {', '.join(MEASUREMENTS)}")
     if any("$GLUON_TRICKS_TEST_DATA" in command for command in wanted.before) and \
             "GLUON_TRICKS_TEST_DATA" not in os.environ:
-        raise InputError(f"--measure {name} needs imagenet-samples-300.zip: name its folder by "
-                         "GLUON_TRICKS_TEST_DATA")
+        raise InputError(f"--measure {name} needs imagenet-samples-300.zip: set "
+                         "GLUON_TRICKS_TEST_DATA to its folder")
     for command in wanted.before:
         _run(command)
     parts = [{"command": command, "rows": _rows(_run(command))} for command in wanted.commands]
@@ -81,7 +81,7 @@ def measure(name: str) -> None:
 
 
 def _run(command: str) -> str:
-    """What a command prints, with this Python as `python`; its messages are passed on."""
+    """Run a command with this Python as `python`; what it prints. Its stderr is shown."""
     print(command, file=sys.stderr)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, stdout=subprocess.PIPE, text=True,
@@ -93,13 +93,13 @@ def _run(command: str) -> str:
 
 
 def _rows(printed: str) -> list[dict[str, Any]]:
-    """The JSON objects among the lines; profile_model.py's without its layers."""
+    """The JSON objects among the lines, without profile_model.py's layers."""
     rows = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     return [{name: value for name, value in row.items() if name != "layers"} for row in rows]
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on: the processor, its cores, OpenMP's threads, MXNet's version."""
+    """What the figures depend on: the processor, its cores, the versions of Python and MXNet."""
     from importlib import metadata
 
     cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
@@ -110,7 +110,7 @@ def machine() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Result:
-    """What docs/measured/NAME.json holds."""
+    """The contents of docs/measured/NAME.json."""
 
     date: str
     machine: dict[str, Any]
@@ -118,26 +118,26 @@ class Result:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Of all commands."""
+        """The rows of all commands."""
         return [row for part in self.parts for row in part["rows"]]
 
     @property
     def provenance(self) -> str:
-        """A line that says how, where and when."""
+        """A line that says where and when it was measured."""
         m = self.machine
         cores = f"{m['cores']} core{'s' * (m['cores'] > 1)}"
         return f"{m['processor']}, {cores}, MXNet {m['mxnet']}, {self.date}"
 
 
 class Results(dict[str, Result]):
-    """What was measured, by name. Raises InputError where a measurement is missing."""
+    """Results by name. Raises InputError if a measurement is missing."""
 
     def __missing__(self, name: str) -> Result:
-        raise InputError(f"docs/measured/{name}.json is missing: measure it by "
+        raise InputError(f"docs/measured/{name}.json is missing: measure it with "
                          f"python scripts/benchmarks/measured.py --measure {name}")
 
 
 def results() -> Results:
-    """All that is there."""
+    """All results that are there."""
     return Results({name: Result(**json.loads((RESULTS / f"{name}.json").read_text()))
                     for name in MEASUREMENTS if (RESULTS / f"{name}.json").is_file()})

@@ -1,9 +1,9 @@
-"""The arithmetic of training on many GPUs: what reducing the gradients adds to a step.
+"""The arithmetic of training on many GPUs: the time that all-reducing gradients adds to a step.
 
-The model: each GPU computes as it would alone; when the backward pass has made the gradients of a
-buffer, a ring all-reduce over all GPUs averages it, a buffer at a time, beside the rest of the
-backward pass. A flat ring goes once through every GPU, so each GPU's link and each host's link
-carry the same bytes. Bytes, seconds and samples are plain numbers; GB are 10^9 bytes.
+The model: each GPU computes as it would alone; once the backward pass has computed the gradients of
+a buffer, a ring all-reduce over all GPUs averages it, one buffer at a time, while the backward pass
+continues. A flat ring passes once through every GPU, so each GPU's link and each host's link carry
+the same bytes. Bytes, seconds and samples are plain numbers; GB are 10^9 bytes.
 """
 
 import itertools
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 BYTES = {"float16": 2, "float32": 4}
-HOST_GPUS = 8  # of a host; a DGX-2 has 16, behind one switch
-ONE_HOST = 16  # up to so many GPUs, the ring is also planned for a single host
+HOST_GPUS = 8  # per host; a DGX-2 has 16, behind one switch
+ONE_HOST = 16  # up to this many GPUs, the ring is also planned for a single host
 FUSION_BYTES, CYCLE_SECONDS = 128 * 2 ** 20, 1e-3  # HOROVOD_FUSION_THRESHOLD, HOROVOD_CYCLE_TIME
 
 
 @dataclass(frozen=True)
 class Link:
-    """What carries the ring: usable GB/s each way, microseconds a hop."""
+    """A link that carries the ring: usable GB/s each way, microseconds per hop."""
 
     name: str
     gigabytes: float
@@ -29,7 +29,7 @@ class Link:
 
 
 # Speeds and hops are those that NCCL plans with (src/graph/topo.h, and hwLat of rings in
-# src/graph/tuning.cc): 20 GB/s a NVLink of a V100, which has six; of 100 Gbit/s it uses 12 GB/s.
+# src/graph/tuning.cc): 20 GB/s per NVLink of a V100, which has six; 12 GB/s of 100 Gbit/s.
 NVLINK = Link("NVLink", 6 * 20.0, 3.4, False)
 LINKS = (Link("PCIe 3", 12.0, 5.7, False), NVLINK, Link("10 Gbit", 1.2, 9.6, True),
          Link("25 Gbit", 3.0, 9.6, True), Link("100 Gbit", 12.0, 9.6, True))
@@ -39,15 +39,15 @@ class Published(NamedTuple):
     """Speeds that NVIDIA measured: ResNet-50 v1.5 in MXNet, reading and decoding included."""
 
     machine: str
-    batch: int  # a GPU
-    speeds: dict[int, int]  # GPUs: images/s of all
+    batch: int  # per GPU
+    speeds: dict[int, int]  # number of GPUs: images/s of all
 
     def efficiency(self, gpus: int) -> float:
         """speed(R) / (R * speed(1))."""
         return self.speeds[gpus] / gpus / self.speeds[1]
 
     def added(self, gpus: int) -> float:
-        """Seconds by which a step is longer than on one GPU."""
+        """By how many seconds a step is longer than on one GPU."""
         return self.batch * (gpus / self.speeds[gpus] - 1 / self.speeds[1])
 
 
@@ -64,13 +64,13 @@ class Buffer(NamedTuple):
     """Gradients that are reduced together."""
 
     bytes: int
-    ready: float  # share of the backward pass after which all of them are there
+    ready: float  # share of the backward pass after which all of them are computed
 
 
 def ring_bytes(gradient: int, ranks: int) -> float:
     """Bytes that each link carries each way: 2 (R-1)/R * gradient.
 
-    R-1 hops of a part of gradient / R sum it up, R-1 more hand it round.
+    R-1 hops of gradient / R each sum it up, R-1 more pass it around.
     """
     return 2 * (ranks - 1) * gradient / ranks
 
@@ -78,7 +78,7 @@ def ring_bytes(gradient: int, ranks: int) -> float:
 def hop_seconds(ranks: int, hosts: int, link: Link) -> float:
     """Latency of a ring all-reduce: 2 (R-1) hops.
 
-    On H hosts 2 (H-1) of them go between hosts and take `link.hop`; the rest are NVLink's. On one
+    On H hosts 2 (H-1) of them are between hosts and take `link.hop`; the rest are NVLink's. On one
     host all are `link`'s.
     """
     inside = NVLINK.hop if hosts > 1 else link.hop
@@ -86,7 +86,7 @@ def hop_seconds(ranks: int, hosts: int, link: Link) -> float:
 
 
 def backward_seconds(step: float) -> float:
-    """Two thirds of a step.
+    """Seconds of the backward pass: two thirds of a step.
 
     A layer's multiply-adds are done once in the forward pass and twice in the backward pass: for
     the gradient of its input and for that of its weights.
@@ -95,10 +95,10 @@ def backward_seconds(step: float) -> float:
 
 
 def gradient_buffers(layers: Sequence[Any], count: int, element: int) -> list[Buffer]:
-    """Gradients in `count` groups of as many layers each as can be, the first to be ready first.
+    """Gradients in `count` groups of about equally many layers, in the order they are computed.
 
     `layers` have `parameters` and `multiply_adds` and are in the order of the forward pass; the
-    backward pass takes them from the last to the first. `element` is the bytes of a number.
+    backward pass visits them in reverse. `element` is the bytes per number.
     """
     total = sum(layer.multiply_adds for layer in layers)
     each, more = divmod(len(layers), count)
@@ -109,7 +109,7 @@ def gradient_buffers(layers: Sequence[Any], count: int, element: int) -> list[Bu
 
 
 def half_ready(layers: Sequence[Any]) -> float:
-    """Share of the backward pass after which half of the gradient's bytes are there."""
+    """Share of the backward pass after which half of the gradient's bytes are computed."""
     half, seen = sum(layer.parameters for layer in layers) / 2, 0
     for buffer in gradient_buffers(layers, len(layers), 1):
         seen += buffer.bytes
@@ -133,7 +133,8 @@ def reduced_at(buffers: Sequence[Buffer], backward: float, ranks: int, hosts: in
 
 def efficiency(step: float, buffers: Sequence[Buffer], ranks: int, hosts: int,
                link: Link) -> float:
-    """step / max(step, forward pass + `reduced_at`): what a link leaves of R times the speed."""
+    """step / max(step, forward pass + `reduced_at`): the share of R times the speed that is left.
+    """
     backward = backward_seconds(step)
     end = step - backward + reduced_at(buffers, backward, ranks, hosts, link)
     return step / max(step, end)
@@ -145,10 +146,10 @@ def needed_gigabytes(gradient: int, ranks: int, step: float) -> float:
 
 
 def fused_buffers(gradient: int, tensors: int, step: float) -> tuple[int, int]:
-    """Fewest and most reductions a step that Horovod's defaults give.
+    """Fewest and most reductions per step with Horovod's defaults.
 
-    The threshold sets the fewest; a cycle starts one at most where nothing waits, so the most are
-    the cycles of the backward pass, or the tensors.
+    The threshold sets the fewest; each cycle starts at most one if nothing waits, so the most are
+    the cycles in the backward pass, or the tensors.
     """
     fewest = max(1, math.ceil(gradient / FUSION_BYTES))
     return fewest, max(fewest, min(tensors, int(backward_seconds(step) / CYCLE_SECONDS)))
@@ -171,8 +172,8 @@ def rows(layers: Sequence[Any], dtype: str, batch: int, speed: float, groups: in
          gpus: Sequence[int] = (8, 16, 32, 64, 128, 256, 512)) -> list[dict[str, Any]]:
     """The plan: a row for each number of GPUs, with `efficiency` by the link's name.
 
-    `speed` is samples/s of one GPU. A link is None where it cannot carry the ring; "nvidia" is the
-    measured efficiency, of the smallest machine with so many GPUs.
+    `speed` is samples/s of one GPU. The efficiency is None if the link cannot carry the ring;
+    "nvidia" is what was measured on the smallest machine with that many GPUs.
     """
     step, element = batch / speed, BYTES[dtype]
     gradient = element * sum(layer.parameters for layer in layers)

@@ -1,4 +1,4 @@
-"""The documents' tables and their picture, made of what was measured and of the paper's numbers."""
+"""Makes the documents' tables and plot from what was measured and from the paper's numbers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ def _table(headers: tuple[str, ...], rows: list[tuple]) -> str:
 
 
 def _commands(result: Result) -> str:
-    """The commands as a block, without the flag that makes them print JSON; and how it was run."""
+    """The commands as a code block, without --json, and a line on where and when they were run."""
     lines = "\n".join(part["command"].replace(" --json", "") for part in result.parts)
     return f"```bash\n{lines}\n```\n\n{result.provenance}."
 
@@ -41,7 +41,7 @@ def _range(row: Row, name: str, form: str = ".2f") -> str:
 
 
 def expected(found: Results) -> str:
-    """What the paper reports for the tricks, and the time that its GPUs took for as many epochs."""
+    """What the paper reports for the tricks, and how long its GPUs take for as many epochs."""
     rows = []
     for name, accuracy in paper.TABLE_6.items():
         mixup = "mixup" in name and "no mixup" not in name
@@ -53,7 +53,7 @@ def expected(found: Results) -> str:
 
 
 def profile(found: Results) -> str:
-    """Parameters and multiply-adds beside the paper's table 5."""
+    """Parameters and multiply-adds next to those of the paper's table 5."""
     rows = []
     for row in found["profile"].rows:
         millions, giga, _ = paper.TABLE_5[row["model"].removeprefix("resnet50_v1")]
@@ -67,12 +67,12 @@ def profile(found: Results) -> str:
 
 
 def quickstart(found: Results) -> str:
-    """The quickstart's network on its 500 held-out pictures."""
+    """The quickstart's network on its 500 held-out images."""
     epochs = [row for row in found["quickstart"].rows if "val_top1" in row]
     crops = [row for row in found["quickstart"].rows if "crops" in row]
-    rows = [({1: "the centre", 10: "ten crops"}[row["crops"]], _percent(row["top1"]),
+    rows = [({1: "center crop", 10: "ten crops"}[row["crops"]], _percent(row["top1"]),
              f"{row['loss']:.4f}", _percent(row["ece"]), str(row["count"])) for row in crops]
-    return (_table(("", "top-1", "loss", "calibration error", "pictures"), rows)
+    return (_table(("", "top-1", "loss", "calibration error", "images"), rows)
             + f"\n\nafter {len(epochs)} epochs.\n\n" + _commands(found["quickstart"]))
 
 
@@ -84,7 +84,7 @@ def _pipeline(found: Results) -> dict[tuple[str, str, int], Row]:
 
 
 def input_pipeline(found: Results) -> str:
-    """Images a second by engine and set, beside ImageRecordIter in the same rounds."""
+    """Images/s by engine and set, and the ratio to ImageRecordIter in the same rounds."""
     by, sets = _pipeline(found), "AB"
 
     def cell(row: Row | None) -> str:
@@ -97,19 +97,19 @@ def input_pipeline(found: Results) -> str:
         rows.append((f"{where}native, seekable set",
                      *(cell(by.get(("native", f"{one}-seekable", cores))) for one in sets)))
     natives = [by["native", one, 1] for one in sets]
-    rows.append(("native, one core: share of decoding, resizing, colour", *(
+    rows.append(("native, one core: share of decoding, resizing, color", *(
         ", ".join(f"{row['shares'][stage]:.0%}".replace("%", " %")
                   for stage in ("decode", "resize", "color")) for row in natives)))
-    rows.append(("native, of the floor (its decoding alone)",
+    rows.append(("native, share of the floor (its decoding alone)",
                  *(f"{row['of_floor']:.0%}".replace("%", " %") for row in natives)))
-    rows.append(("of it the interpreter, microseconds an image",
+    rows.append(("native, the interpreter's part, microseconds per image",
                  *(f"{row['interpreter_microseconds']:.0f}" for row in natives)))
     return (_table(("images/s (ratio to ImageRecordIter)", *sets), rows)
             + "\n\n" + _commands(found["input_pipeline"]))
 
 
 def train_step(found: Results) -> str:
-    """Samples a second of the loops, beside the bare step in the same rounds."""
+    """Samples/s of the loops, and the ratio to the bare step in the same rounds."""
     columns = []
     for part in found["train_step"].parts:
         columns.append({row["loop"]: f"{row['samples_per_second']:.4g} ({row['ratio']:.2f}; "
@@ -122,7 +122,7 @@ def train_step(found: Results) -> str:
 
 
 def variants(found: Results) -> str:
-    """What -B, -C and -D cost beside ResNet-50."""
+    """What -B, -C and -D cost compared with ResNet-50."""
     rows = [(f"`{row['model']}`", f"{row['samples_per_second']:.2f}",
              f"{row['ratio']:.2f} ({row['least_ratio']:.2f} to {row['most_ratio']:.2f})")
             for row in found["variants"].rows]
@@ -131,7 +131,7 @@ def variants(found: Results) -> str:
 
 
 def scaling(found: Results) -> str:
-    """Images a second with the ranks; "apart" are processes that send each other nothing."""
+    """Images/s by number of ranks; "apart" are processes that do not communicate."""
     rows = [(row["run"], f"{row['images_per_second']:.1f}",
              _range(row, "efficiency", ".3f") if "efficiency" in row else "",
              _range(row, "of_ceiling", ".3f") if "of_ceiling" in row else "")
@@ -145,7 +145,7 @@ def scaling(found: Results) -> str:
 
 
 def plan(found: Results) -> str:
-    """What is computed for many GPUs; nothing of it was measured."""
+    """What is computed for many GPUs; only NVIDIA's column was measured."""
     rows = []
     for row in found["plan"].rows:
         links = ["" if share is None else f"{share:.3f}" for share in row["efficiency"].values()]
@@ -158,7 +158,7 @@ def plan(found: Results) -> str:
 
 
 def summary(found: Results) -> str:
-    """One line a claim, with the command that measures it."""
+    """One row per claim, with the measurement behind it."""
     def by(name: str, **wanted: Any) -> Row:
         return next(row for row in found[name].rows
                     if all(row.get(key) == value for key, value in wanted.items()))
@@ -172,15 +172,16 @@ def summary(found: Results) -> str:
     rows = [
         ("parameters of ResNet-50-D", f"{by('profile', model='resnet50_v1d')['parameters']:,}",
          "profile"),
-        ("quickstart: top-1 on 500 held-out pictures", _percent(one["top1"]), "quickstart"),
-        ("native input pipeline beside ImageRecordIter, one core; two",
+        ("quickstart: top-1 on 500 held-out images", _percent(one["top1"]), "quickstart"),
+        ("native input pipeline vs. ImageRecordIter, one core; two",
          f"{native['ratio']:.2f} times; {two['ratio']:.2f} times", "input_pipeline"),
-        ("the OpenCV one beside it, one core", f"{opencv['ratio']:.2f} times", "input_pipeline"),
-        ("engine beside bare updates, ResNet-50-D on the CPU",
+        ("OpenCV input pipeline vs. ImageRecordIter, one core", f"{opencv['ratio']:.2f} times",
+         "input_pipeline"),
+        ("engine vs. bare updates, ResNet-50-D on the CPU",
          f"{loops[0, 'engine']['ratio']:.2f} times", "train_step"),
-        ("engine beside GluonCV's loop and network, cifar_resnet20_v1",
+        ("engine vs. GluonCV's loop and network, cifar_resnet20_v1",
          f"{engine['ratio'] / theirs['ratio']:.2f} times", "train_step"),
-        ("two ranks on two cores: efficiency; of what the machine allows",
+        ("two ranks on two cores: efficiency; share of what the machine allows",
          f"{ranks['efficiency']:.3f}; {ranks['of_ceiling']:.3f}", "scaling")]
     return _table(("what", "measured", "by `scripts/benchmarks/measured.py --measure`"), rows)
 
@@ -191,8 +192,8 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "scaling": scaling, "plan": plan}
 
 
-def draw(found: Results, picture: Path) -> None:
-    """Three panels: the quickstart's accuracy, the input pipeline, the training step."""
+def draw(found: Results, image: Path) -> None:
+    """Draw the plot's three panels: the quickstart's accuracy, input pipeline, training step."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 3.6), layout="constrained")
@@ -200,21 +201,21 @@ def draw(found: Results, picture: Path) -> None:
     epochs = [row for row in found["quickstart"].rows if "val_top1" in row]
     learning.plot([row["epoch"] + 1 for row in epochs], [100 * row["val_top1"] for row in epochs],
                   "o-", color="C0", markersize=4)
-    learning.set_title("quickstart: ResNet-18-D on demo pictures", fontsize=10)
+    learning.set_title("quickstart: ResNet-18-D on demo images", fontsize=10)
     learning.set(xlabel="epoch", ylabel="validation top-1, %", ylim=(0, 102))
     learning.grid(alpha=0.3)
     _bars(reading, [(f"{name}, {cores} core{'s' * (cores > 1)}", row["images_per_second"])
                     for (engine, name) in (("mxnet", "ImageRecordIter"), ("opencv", "opencv"),
                                            ("native", "native"))
                     for cores in (1, 2) for row in [_pipeline(found)[engine, "A", cores]]],
-          "input pipeline on ImageNet pictures", "images/s")
+          "input pipeline on ImageNet images", "images/s")
     names = {"gluoncv-network": "GluonCV's loop\nand network", "gluoncv": "GluonCV's loop",
              "engine": "the engine", "bare": "bare updates"}
     speeds = {row["loop"]: row["samples_per_second"]
               for row in found["train_step"].parts[1]["rows"]}
     _bars(training, [(name, speeds[loop]) for loop, name in names.items()],
           "training cifar_resnet20_v1, CPU", "samples/s")
-    figure.savefig(picture, dpi=100, metadata={"Software": None})
+    figure.savefig(image, dpi=100, metadata={"Software": None})
 
 
 def _bars(axes: Any, bars: list[tuple[str, float]], title: str, unit: str) -> None:

@@ -1,13 +1,13 @@
-"""How fast training pictures are made, beside mx.io.ImageRecordIter in the same run.
+"""How fast training images are made, compared with mx.io.ImageRecordIter in the same run.
 
     python scripts/benchmarks/input_pipeline.py --rec train.rec --engines native,mxnet --cores 1,2
 
-Every engine runs in a process of its own, pinned to so many cores, over a whole epoch; the engines
-take turns, round by round, so that a noisy machine is noisy for all. Shown are medians over the
-rounds: pictures a second, the same a second of processor time, and the ratio to ImageRecordIter
-in the same round. "mxnet" is ImageRecordIter with GluonCV's settings, of which it runs half as many
-threads as there are cores; "mxnet-openmp" lets it use them all. "decoded" is the native decoder
-alone, of the windows that crops need (the floor), "resampled" that and the resizing, so the
+Each engine runs in its own process, pinned to the given number of cores, over a whole epoch; the
+engines take turns, round by round, so that a noisy machine is noisy for all. Shown are medians over
+the rounds: images per second, images per second of processor time, and the ratio to ImageRecordIter
+in the same round. "mxnet" is ImageRecordIter with GluonCV's settings, with which it runs half as
+many threads as there are cores; "mxnet-openmp" lets it use them all. "decoded" is the native
+decoder alone, on the windows that crops need (the floor); "resampled" is that and resizing, so the
 differences are what the stages cost; "interpreter" is all that Python does, without the decoder.
 """
 
@@ -29,18 +29,18 @@ from gluon_tricks.errors import InputError, RunFault
 
 ENGINES = ("native", "native-antialias", "opencv", "mxnet", "mxnet-openmp", "dali")
 STAGES = ("decoded", "resampled", "interpreter")
-LEAST = 1500  # records of an epoch; a smaller set is measured as several copies of it
+LEAST = 1500  # records per epoch; a smaller set is measured as several copies of it
 SIZE, BATCH = 224, 64
 
 
 def build_parser() -> cli.Parser:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rec", required=True, type=cli.path, help="a .rec, its .idx beside it")
+    parser.add_argument("--rec", required=True, type=cli.path, help="a .rec, its .idx next to it")
     parser.add_argument("--engines", default="native,native-antialias,opencv,mxnet",
                         help=f"of {','.join(ENGINES)} (default: all but dali)")
-    parser.add_argument("--cores", default="1", help="numbers of cores, say 1,2 (default: 1)")
+    parser.add_argument("--cores", default="1", help="numbers of cores, such as 1,2 (default: 1)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
-    parser.add_argument("--json", action="store_true", help="print JSON lines, one a row")
+    parser.add_argument("--json", action="store_true", help="print JSON lines, one per row")
     return parser
 
 
@@ -49,11 +49,11 @@ def checked(flags: argparse.Namespace) -> tuple[list[str], list[int]]:
     engines = list(dict.fromkeys(name for name in flags.engines.split(",") if name))
     unknown = set(engines) - set(ENGINES)
     if unknown or not engines:
-        raise InputError(f"--engines {flags.engines}: choose of {', '.join(ENGINES)}")
+        raise InputError(f"--engines {flags.engines}: choose from {', '.join(ENGINES)}")
     try:
         cores = list(dict.fromkeys(int(number) for number in flags.cores.split(",")))
     except ValueError:
-        raise InputError(f"--cores {flags.cores}: give numbers, with commas between") from None
+        raise InputError(f"--cores {flags.cores}: give numbers separated by commas") from None
     here = len(os.sched_getaffinity(0))  # the cores this process may use
     if not all(1 <= number <= here for number in cores):
         raise InputError(f"--cores {flags.cores}: this machine has {here}")
@@ -64,7 +64,7 @@ def checked(flags: argparse.Namespace) -> tuple[list[str], list[int]]:
 
 @contextlib.contextmanager
 def long_enough(rec: Path) -> Iterator[Path]:
-    """The .rec, or a temporary one that holds its records several times."""
+    """The .rec, or if it is short, a temporary one with its records several times."""
     from gluon_tricks.data.record import RecordSet, RecordWriter
 
     with RecordSet(rec) as records, tempfile.TemporaryDirectory() as folder:
@@ -80,14 +80,14 @@ def long_enough(rec: Path) -> Iterator[Path]:
 
 
 def epochs(engine: str, rec: Path, cores: int) -> Iterator[int]:
-    """Endless: each step makes one epoch and gives its number of pictures."""
+    """Make epochs endlessly, one per step; yields each one's number of images."""
     from gluon_tricks.data.order import TrainOrder
     from gluon_tricks.data.record import RecordSet
     from gluon_tricks.data.transforms import IMAGENET_MEAN, IMAGENET_STD, TrainTransform
 
     records = RecordSet(rec)
     order = TrainOrder(len(records), BATCH, seed=0)
-    pictures = order.steps * BATCH
+    images = order.steps * BATCH
     if engine == "dali":
         from _dali import dali_batches
 
@@ -95,7 +95,7 @@ def epochs(engine: str, rec: Path, cores: int) -> Iterator[int]:
         while True:
             for _ in range(order.steps):
                 next(batches)
-            yield pictures
+            yield images
     if engine.startswith("mxnet"):
         from gluon_tricks.data.image_record_iter import ImageRecordLoader
 
@@ -109,7 +109,7 @@ def epochs(engine: str, rec: Path, cores: int) -> Iterator[int]:
         from gluon_tricks.data.loader import RecordLoader
 
         if engine == "interpreter":
-            # No other place to cut: the loader takes no maker of jobs. This process is its own.
+            # Patched, since the loader accepts no other job; this process does nothing else.
             backends.native_job = idle_job(backends.native_job)
             engine = "native"
         backend, _, antialias = engine.partition("-")
@@ -118,11 +118,11 @@ def epochs(engine: str, rec: Path, cores: int) -> Iterator[int]:
     for epoch in range(sys.maxsize):
         for _ in loader.epoch(epoch):
             pass
-        yield pictures
+        yield images
 
 
 def idle_job(native_job: Any) -> Any:
-    """A native_job whose jobs have nothing to do."""
+    """A native_job whose jobs do nothing."""
     def make(*arguments: Any, **options: Any) -> Any:
         job = native_job(*arguments, **options)
         return type("Idle", (), {"run": staticmethod(lambda begin, end: []), "of": job})
@@ -131,7 +131,7 @@ def idle_job(native_job: Any) -> Any:
 
 
 def staged_epochs(stage: str, records: Any, order: Any, cores: int) -> Iterator[int]:
-    """As `epochs`, of the native decoder's work up to a stage."""
+    """As `epochs`, but with the native decoder's work only up to a stage."""
     from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np
@@ -154,7 +154,7 @@ def staged_epochs(stage: str, records: Any, order: Any, cores: int) -> Iterator[
 
 
 def child(engine: str, rec: Path, cores: int, pipe: Any) -> None:
-    """Make an epoch whenever the pipe asks; answer with (pictures, seconds, processor seconds)."""
+    """Make an epoch whenever the pipe asks; answer with (images, seconds, processor seconds)."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     os.environ["OMP_NUM_THREADS"] = str(cores)
     try:
@@ -163,15 +163,15 @@ def child(engine: str, rec: Path, cores: int, pipe: Any) -> None:
         pipe.send(None)
         while pipe.recv():
             wall, used = time.perf_counter(), time.process_time()
-            pictures = next(work)
-            pipe.send((pictures, time.perf_counter() - wall, time.process_time() - used))
+            images = next(work)
+            pipe.send((images, time.perf_counter() - wall, time.process_time() - used))
     except InputError as error:
         pipe.send(error)
 
 
 @contextlib.contextmanager
 def children(rec: Path, runs: list[tuple[str, int]]) -> Iterator[dict]:
-    """A process an engine and number of cores, warmed up: {(engine, cores): pipe}."""
+    """A warmed-up process for each engine and number of cores: {(engine, cores): pipe}."""
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
     try:
@@ -189,7 +189,7 @@ def children(rec: Path, runs: list[tuple[str, int]]) -> Iterator[dict]:
 
 
 def answer(pipes: dict, run: tuple[str, int]) -> Any:
-    """What an engine's process sends. Raises the InputError that it sends, RunFault if it died."""
+    """What an engine's process sends. Raises an InputError that it sends, RunFault if it died."""
     try:
         found = pipes[run].recv()
     except EOFError as error:
@@ -200,7 +200,7 @@ def answer(pipes: dict, run: tuple[str, int]) -> Any:
 
 
 def measure(pipes: dict, rounds: int) -> list[dict]:
-    """A row an engine and number of cores: medians over the rounds."""
+    """A row for each engine and number of cores: medians over the rounds."""
     seen = {run: [] for run in pipes}
     for _ in range(rounds):
         for run, pipe in pipes.items():
@@ -208,21 +208,21 @@ def measure(pipes: dict, rounds: int) -> list[dict]:
             seen[run].append(answer(pipes, run))
     rows = []
     for (engine, cores), found in seen.items():
-        speeds = [pictures / wall for pictures, wall, _ in found]
+        speeds = [images / wall for images, wall, _ in found]
         row = {"engine": engine, "cores": cores,
                "images_per_second": statistics.median(speeds),
                "images_per_core_second": statistics.median(n / used for n, _, used in found)}
         reference = seen.get(("mxnet", cores))
         if reference:
             row["ratio"] = statistics.median(
-                speed * wall / pictures
-                for speed, (pictures, wall, _) in zip(speeds, reference, strict=True))
+                speed * wall / images
+                for speed, (images, wall, _) in zip(speeds, reference, strict=True))
         rows.append(row)
     return rows
 
 
 def add_shares(rows: list[dict]) -> None:
-    """What of the native decoder's time goes into each stage."""
+    """Add the share of the native decoder's time that each stage takes."""
     by = {(row["engine"], row["cores"]): row for row in rows}
     for (engine, cores), row in by.items():
         if engine != "native":
@@ -242,7 +242,7 @@ def show(row: dict) -> str:
     if "shares" in row:
         shares = ", ".join(f"{stage} {share:.0%}" for stage, share in row["shares"].items())
         line += f"  {shares}; {row['of_floor']:.0%} of the floor; "
-        line += f"interpreter {row['interpreter_microseconds']:.0f} microseconds an image"
+        line += f"interpreter {row['interpreter_microseconds']:.0f} microseconds per image"
     return line
 
 

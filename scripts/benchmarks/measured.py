@@ -1,11 +1,11 @@
-"""The measured tables and the picture of the documents: made of docs/measured/*.json, never typed.
+"""Makes the documents' measured tables and plot from docs/measured/*.json; no number is typed.
 
-    python scripts/benchmarks/measured.py                        # write tables and picture again
+    python scripts/benchmarks/measured.py                        # rewrite the tables and the plot
     python scripts/benchmarks/measured.py --check                # say what is out of date
-    python scripts/benchmarks/measured.py --measure quickstart   # measure here, then write
+    python scripts/benchmarks/measured.py --measure quickstart   # measure here, then rewrite
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->` in README.md or docs/. Measure
-on a machine that does nothing else; `--measure all` takes about an hour on two cores.
+A table is between `<!-- table: NAME -->` and `<!-- end -->` in README.md or docs/. Measure on a
+machine that does nothing else; `--measure all` takes about an hour on two cores.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import _measurements
 from gluon_tricks import cli
 from gluon_tricks.errors import InputError, RunFault
 
-PICTURE = _measurements.ROOT / "docs" / "pictures" / "measured.png"
+PLOT = _measurements.ROOT / "docs" / "pictures" / "measured.png"
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -26,9 +26,9 @@ def build_parser() -> cli.Parser:
     parser.add_argument("--measure", metavar="NAME[,NAME]", help="measure these first: "
                         f"{', '.join(_measurements.MEASUREMENTS)}, or all")
     parser.add_argument("--picture", type=cli.output(".png"), metavar="FILE.png", help="draw the "
-                        "picture there, and write nothing else")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a "
-                        "document is not what its JSON says")
+                        "plot there, and write nothing else")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a "
+                        "document does not match its JSON")
     return parser
 
 
@@ -37,7 +37,7 @@ def documents() -> list[Path]:
 
 
 def rendered(text: str) -> str:
-    """A document with its tables written anew. Raises InputError for a table of unknown name."""
+    """A document with its tables rewritten. Raises InputError for an unknown table."""
     import _tables
 
     found = _measurements.results()
@@ -52,16 +52,16 @@ def rendered(text: str) -> str:
     return BLOCK.sub(table, text)
 
 
-def draw(picture: Path) -> None:
+def draw(image: Path) -> None:
     import _tables
 
-    _tables.draw(_measurements.results(), picture)
+    _tables.draw(_measurements.results(), image)
 
 
 def main() -> None:
     flags = build_parser().parse_args()
     if bool(flags.check) + bool(flags.picture) + bool(flags.measure) > 1:
-        raise InputError("--measure, --check and --picture are three different things: give one")
+        raise InputError("--measure, --check and --picture cannot be combined: give one")
     if flags.picture:
         draw(flags.picture)
         return
@@ -74,14 +74,14 @@ def main() -> None:
     if flags.check:
         if stale:
             names = ", ".join(str(path.relative_to(_measurements.ROOT)) for path in stale)
-            raise RunFault(f"{names}: not what docs/measured says; run "
+            raise RunFault(f"{names}: does not match docs/measured; run "
                            "python scripts/benchmarks/measured.py")
         return
     for path, text in stale.items():
         path.write_text(text)
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    draw(PICTURE)
-    for path in [*stale, PICTURE]:
+    PLOT.parent.mkdir(parents=True, exist_ok=True)
+    draw(PLOT)
+    for path in [*stale, PLOT]:
         print(path)
 
 

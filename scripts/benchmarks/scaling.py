@@ -1,17 +1,17 @@
-"""How the speed grows with the ranks: measured on cores of this machine, and planned for GPUs.
+"""How speed scales with the number of ranks: measured on this machine's cores, planned for GPUs.
 
     python scripts/benchmarks/scaling.py --ranks 1,2
     python scripts/benchmarks/scaling.py --plan
 
-Measured are updates of train_imagenet.py on made-up data, a core and the same batch a rank, so
-that R ranks should make R times the images/s of one (weak scaling): efficiency is
+It measures updates of train_imagenet.py on made-up data, with one core and the same batch per rank,
+so that R ranks should make R times the images/s of one (weak scaling): efficiency is
 speed(R) / (R * speed(1)). "apart" is the control: R processes of one rank at the same time, which
-send each other nothing. What they lose is the machine's loss (caches, memory, neighbours), the
-ceiling of what ranks can reach. All take turns, round by round, in an order that alternates, and
-ratios are taken within a round. Shown are medians over the rounds.
+do not communicate. What they lose is lost to the machine (caches, memory, neighbors): the ceiling
+for what ranks can reach. All take turns, round by round, in alternating order, and ratios are taken
+within a round. Shown are medians over the rounds.
 
 --plan measures nothing and needs no GPU. It computes what each link must carry with 8 to 512 GPUs,
-and what the reduction of the gradients leaves of the speed.
+and what share of the speed is left when gradients are all-reduced.
 """
 
 import argparse
@@ -43,10 +43,10 @@ PLANNED = {"model": "resnet50_v1d", "num_classes": 1000, "input_size": 224, "bat
 
 
 def positive_speed(text: str) -> float:
-    """The type of a flag that is a speed: more than 0."""
+    """The type of a flag that is a speed: above 0."""
     value = float(text)
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: must be more than 0")
+        raise argparse.ArgumentTypeError(f"{text}: must be above 0")
     return value
 
 
@@ -55,32 +55,33 @@ def build_parser() -> cli.Parser:
     parser.add_argument("--model", help="(default: cifar_resnet20_v1; plan: resnet50_v1d)")
     parser.add_argument("--num-classes", type=cli.positive, help="(default: 10; plan: 1000)")
     parser.add_argument("--input-size", type=cli.positive, help="(default: 32; plan: 224)")
-    parser.add_argument("--batch-size", type=cli.positive, help="samples a rank or GPU (default: "
+    parser.add_argument("--batch-size", type=cli.positive, help="samples per rank or GPU (default: "
                         "128; plan: 256, with float32 128)")
     parser.add_argument("--json", type=cli.path, nargs="?", const=Path("-"), metavar="FILE",
-                        help="JSON lines, one a row: to FILE beside the table, or in its place")
+                        help="JSON lines, one per row: to FILE in addition to the table, or to "
+                        "stdout in its place")
     measured = parser.add_argument_group("measuring")
-    measured.add_argument("--ranks", help="numbers of ranks, with commas between; 1 is always "
+    measured.add_argument("--ranks", help="numbers of ranks, separated by commas; 1 is always "
                           "measured (default: 1,2)")
-    measured.add_argument("--updates", type=cli.positive, help="a measurement (default: 20)")
+    measured.add_argument("--updates", type=cli.positive, help="per measurement (default: 20)")
     measured.add_argument("--rounds", type=cli.positive, help="(default: 5)")
     planned = parser.add_argument_group("planning")
     planned.add_argument("--plan", action="store_true", help="print the plan for 8 to 512 GPUs")
     planned.add_argument("--dtype", choices=("float16", "float32"), help="of the gradients that "
                          "are reduced (default: float16)")
     planned.add_argument("--gpu-speed", type=positive_speed, help="images/s of one GPU (default: "
-                         "what NVIDIA measured of ResNet-50 v1.5 on a V100)")
-    planned.add_argument("--num-groups", type=cli.positive, help="reductions a step (default: 8)")
+                         "what NVIDIA measured for ResNet-50 v1.5 on a V100)")
+    planned.add_argument("--num-groups", type=cli.positive, help="reductions per step (default: 8)")
     return parser
 
 
 def settle(flags: argparse.Namespace) -> None:
-    """Fill in the defaults of what was asked for. Raises InputError for a flag of the other."""
+    """Fill in the defaults for measuring or planning. Raises InputError for a flag of the other."""
     own, other = (PLANNED, MEASURED) if flags.plan else (MEASURED, PLANNED)
     for name in other:
         if name not in BOTH and getattr(flags, name) is not None:
             raise InputError(f"--{name.replace('_', '-')} is for "
-                             + ("measuring: leave out --plan" if flags.plan else
+                             + ("measuring: drop --plan" if flags.plan else
                                 "planning: give --plan, too"))
     for name, default in own.items():
         if getattr(flags, name) is None:
@@ -88,15 +89,15 @@ def settle(flags: argparse.Namespace) -> None:
 
 
 def checked_ranks(text: str, cores: int) -> list[int]:
-    """Numbers of ranks, 1 first. Raises InputError where they cannot be run here."""
+    """Numbers of ranks, 1 first. Raises InputError if they cannot be run here."""
     try:
         ranks = sorted({1, *(int(number) for number in text.split(","))})
     except ValueError:
-        raise InputError(f"--ranks {text}: give numbers, with commas between") from None
+        raise InputError(f"--ranks {text}: give numbers separated by commas") from None
     if ranks[0] < 1:
         raise InputError(f"--ranks {text}: must be at least 1")
     if ranks[-1] > cores:
-        raise InputError(f"--ranks {text}: a core for each rank, and this process may use {cores}")
+        raise InputError(f"--ranks {text}: each needs a core, but this process may use {cores}")
     if ranks[-1] > 1:
         launch.require_horovod()
     return ranks
@@ -111,7 +112,7 @@ def command(flags: argparse.Namespace, ranks: int) -> list[str]:
 
 @contextlib.contextmanager
 def started(words: list[str], cores: list[int]) -> Iterator[subprocess.Popen]:
-    """A process pinned to `cores`, a thread a rank; it is ended with the block."""
+    """A process pinned to `cores`, one thread per rank; it is terminated when the block ends."""
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           env={**os.environ, "OMP_NUM_THREADS": "1"},
                           preexec_fn=lambda: os.sched_setaffinity(0, cores)) as process:
@@ -123,9 +124,10 @@ def started(words: list[str], cores: list[int]) -> Iterator[subprocess.Popen]:
 
 
 def speed(process: subprocess.Popen, batch: int) -> float:
-    """Images/s of a process that ends. Raises its InputError, and RunFault where it gave none."""
+    """Images/s that a process printed at its end. Raises its InputError; RunFault if there is none.
+    """
     out, errors = process.communicate()
-    last = (errors.strip() or "it said nothing").splitlines()[-1]
+    last = (errors.strip() or "it printed nothing").splitlines()[-1]
     last = re.sub(r"^(\S+: )?error: ", "", last)
     if process.returncode == 2:
         raise InputError(last)
@@ -139,7 +141,7 @@ def speed(process: subprocess.Popen, batch: int) -> float:
 
 def images_per_second(flags: argparse.Namespace, ranks: int, apart: bool,
                       cores: list[int]) -> float:
-    """Of `ranks` ranks, or of as many processes of one rank that start at once, together."""
+    """Total images/s of `ranks` ranks, or (`apart`) of as many processes of one rank at once."""
     with contextlib.ExitStack() as stack:
         if not apart:
             process = stack.enter_context(started(command(flags, ranks), cores[:ranks]))
@@ -150,7 +152,7 @@ def images_per_second(flags: argparse.Namespace, ranks: int, apart: bool,
 
 
 def measure(ranks: list[int], rounds: int, run: Callable[[int, bool], float]) -> dict:
-    """Speeds by (ranks, apart), a list over the rounds each; `run` measures one."""
+    """Speeds by (ranks, apart), each a list over the rounds; `run` measures one."""
     turns = [(number, apart) for number in ranks for apart in ((False, True) if number > 1
                                                                else (False,))]
     seen = {turn: [] for turn in turns}
@@ -166,7 +168,7 @@ def label(ranks: int, apart: bool) -> str:
 
 
 def summarize(seen: dict) -> list[dict[str, Any]]:
-    """A row for each (ranks, apart) of `measure`: efficiency, and its share of the ceiling."""
+    """A row for each (ranks, apart) of `measure`: efficiency, and the share of the ceiling."""
     rows = []
     for (ranks, apart), speeds in seen.items():
         row = {"run": label(ranks, apart), "ranks": ranks, "apart": apart,
@@ -183,7 +185,7 @@ def summarize(seen: dict) -> list[dict[str, Any]]:
 
 
 def ratios(name: str, found: list[float]) -> dict[str, float]:
-    """Median, least and most."""
+    """Median, minimum and maximum, as columns."""
     return {name: round(statistics.median(found), 4), f"least_{name}": round(min(found), 4),
             f"most_{name}": round(max(found), 4)}
 
@@ -205,7 +207,7 @@ def show_measured(rows: list[dict[str, Any]]) -> str:
 
 
 def measured(flags: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:
-    """Rows and what is printed of them."""
+    """The measured rows, and the text to print about them."""
     cores = [threads[0] for threads in processor.cores()]
     ranks = checked_ranks(flags.ranks, len(cores))
     rows = summarize(measure(ranks, flags.rounds,
@@ -214,12 +216,12 @@ def measured(flags: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:
 
 
 def planned(flags: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:
-    """Rows of the plan and what is printed of them. Raises InputError."""
+    """The plan's rows, and the text to print about them. Raises InputError."""
     import _plan
 
     published = _plan.PUBLISHED[flags.dtype][-1]
     flags.batch_size = flags.batch_size or published.batch
-    source = "as given"
+    source = "--gpu-speed"
     if flags.gpu_speed is None:
         if not re.fullmatch("resnet50_v1[bcd]?", flags.model) or flags.input_size != 224:
             raise InputError(f"no speed of {flags.model} at {flags.input_size} on a GPU is known: "
@@ -262,7 +264,7 @@ def plan_table(rows: list[dict[str, Any]]) -> str:
 
 
 def plan_notes(flags: argparse.Namespace, layers: tuple, tensors: int, source: str) -> list[str]:
-    """Paragraphs that say what the table's numbers are and come from."""
+    """Paragraphs that explain the table's numbers and where they come from."""
     import textwrap
 
     import _plan
@@ -281,19 +283,19 @@ def plan_notes(flags: argparse.Namespace, layers: tuple, tensors: int, source: s
     return [textwrap.fill(text, 100) for text in (
         f"{flags.model} at {flags.input_size}: {parameters:,} parameters, {gradient:,} bytes of "
         f"gradient in {flags.dtype}. One GPU: {flags.gpu_speed:g} images/s ({source}), so "
-        f"{step * 1e3:.1f} ms a step of {flags.batch_size}, {backward * 1e3:.1f} ms of it "
-        f"backward. {_plan.HOST_GPUS} GPUs a host; PCIe and NVLink: all in one.",
-        "MB: what each GPU's and each host's link carries a step, each way. GB/s: the least at "
-        "which that takes no longer than the backward pass. Columns of links: efficiency with "
-        f"{flags.num_groups} reductions a step and nothing else lost, at {links} a hop. NVIDIA: "
-        f"what it measured, data included, with ResNet-50 v1.5: {measured}.",
-        f"Half of the gradient is there after {_plan.half_ready(layers):.0%} of the backward pass. "
-        f"The {last / 1e3:.1f} kB of the last reduction, with the stem's, come at its end and hide "
-        f"behind nothing. Horovod's defaults (128 MiB, a cycle of 1 ms) make {fewest} to {most} "
-        f"reductions of the {tensors} gradients.",
+        f"{step * 1e3:.1f} ms per step of {flags.batch_size}, {backward * 1e3:.1f} ms of it "
+        f"backward. {_plan.HOST_GPUS} GPUs per host; PCIe and NVLink: all in one host.",
+        "MB: what each GPU's and each host's link carries per step, each way. GB/s: the speed at "
+        "which that takes as long as the backward pass. Columns of links: efficiency with "
+        f"{flags.num_groups} reductions per step and nothing else lost, at {links} per hop. "
+        f"NVIDIA: what it measured, data included, with ResNet-50 v1.5: {measured}.",
+        f"Half of the gradient is ready after {_plan.half_ready(layers):.0%} of the backward pass. "
+        f"The {last / 1e3:.1f} kB of the last reduction, with the stem's, come at its end, "
+        "and nothing hides them. Horovod's defaults (128 MiB, a cycle of 1 ms) make "
+        f"{fewest} to {most} reductions of the {tensors} gradients.",
         "Recipe: where ResNet-50 was trained with such a batch, and reported to lose no accuracy. "
         "The paper's ends at 1024, that of 1706.02677 at 8192, that of LARS (1708.03888) at 32768. "
-        "Beyond, take fewer samples a GPU (--batch-size). lr: 0.1 * batch / 256.")]
+        "Beyond that, use fewer samples per GPU (--batch-size). lr: 0.1 * batch / 256.")]
 
 
 def main() -> None:

@@ -1,13 +1,13 @@
-"""How fast the engine trains, beside the bare step and a plain GluonCV-style loop.
+"""How fast the engine trains, compared with the bare step and a plain GluonCV-style loop.
 
     python scripts/benchmarks/train_step.py --model resnet50_v1d --batch-size 16
 
 All loops train the same network on the same made-up batch and take turns, round by round, so that
-a noisy machine is noisy for all. Shown are medians over the rounds: samples a second, and the ratio
-to the first row in the same round. "bare" is forward, backward and update, and nothing else;
-"engine" is what train_imagenet.py runs; "gluoncv" updates its metric after each batch, which waits
-for the device, and copies a batch only when it needs it; "gluoncv-network" is that with the network
-as GluonCV builds it. Several models, with commas between, are compared with the first.
+a noisy machine is noisy for all. Shown are medians over the rounds: samples/s, and the ratio to the
+first row in the same round. "bare" is forward, backward and update, and nothing else; "engine" is
+what train_imagenet.py runs; "gluoncv" updates its metric after each batch, which waits for the
+device, and copies a batch only when it needs it; "gluoncv-network" is the same with the network as
+GluonCV builds it. If there are several models, they are compared with the first.
 """
 
 import argparse
@@ -28,18 +28,18 @@ from gluon_tricks.errors import InputError
 
 LOOPS = ("bare", "engine", "gluoncv", "gluoncv-network")
 WARM_UP = 3  # updates before the clock starts
-Loop = Callable[[int], float]  # makes so many updates, gives the seconds they took
+Loop = Callable[[int], float]  # makes so many updates, returns the seconds they took
 
 
 def build_parser() -> cli.Parser:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="resnet50_v1d", help="names, with commas between "
+    parser.add_argument("--model", default="resnet50_v1d", help="names, separated by commas "
                         "(default: resnet50_v1d)")
     parser.add_argument("--loops", default="bare,engine,gluoncv",
-                        help=f"of {','.join(LOOPS)} (default: the first three)")
-    parser.add_argument("--updates", type=cli.positive, default=10, help="a round (default: 10)")
+                        help=f"some of {','.join(LOOPS)} (default: the first three)")
+    parser.add_argument("--updates", type=cli.positive, default=10, help="per round (default: 10)")
     parser.add_argument("--rounds", type=cli.positive, default=5, help="(default: 5)")
-    parser.add_argument("--json", action="store_true", help="print JSON lines, one a row")
+    parser.add_argument("--json", action="store_true", help="print JSON lines, one per row")
     add_flags(parser, Settings, only=for_script(Settings, "train_step"))
     return parser
 
@@ -56,13 +56,13 @@ def gluoncv_network(settings: Settings) -> Any:
 
     try:
         return get_model(settings.model, classes=settings.num_classes)
-    except ValueError as error:  # it lists all that it knows, a line each
-        raise InputError(f"GluonCV has no {settings.model}: leave the loop gluoncv-network out"
+    except ValueError as error:  # its message lists all names, one per line
+        raise InputError(f"GluonCV has no {settings.model}: drop the loop gluoncv-network"
                          ) from error
 
 
 def plain_loop(settings: Settings, *, like_gluoncv: bool, own_network: bool) -> Loop:
-    """A loop without the engine; with `like_gluoncv`, as GluonCV's scripts write it."""
+    """A loop without the engine; with `like_gluoncv`, as in GluonCV's scripts."""
     import mxnet as mx
     from mxnet import autograd, gluon
 
@@ -112,7 +112,7 @@ def loop_of(name: str, settings: Settings, most: int, stack: ExitStack) -> Loop:
 
 def measure(loops: dict[tuple[str, str], Loop], updates: int, rounds: int,
             batch: int) -> list[dict[str, Any]]:
-    """A row for each loop: medians over the rounds, and how far the ratio varied."""
+    """A row for each loop: medians over the rounds, and the range of the ratio."""
     for loop in loops.values():
         loop(WARM_UP)
     seconds: dict[tuple[str, str], list[float]] = {name: [] for name in loops}
@@ -134,7 +134,7 @@ def main() -> None:
     flags = build_parser().parse_args()
     names = [name for name in flags.loops.split(",") if name]
     if not names or set(names) - set(LOOPS):
-        raise InputError(f"--loops {flags.loops}: choose of {', '.join(LOOPS)}")
+        raise InputError(f"--loops {flags.loops}: choose from {', '.join(LOOPS)}")
     most = max(flags.updates, WARM_UP)
     with ExitStack() as stack:
         loops = {}

@@ -22,7 +22,7 @@ from gluon_tricks.optim.schedule import lr_at
 
 @pytest.fixture
 def misparse(capsys):
-    """The one line that a command line is refused with by the parser itself."""
+    """The one line with which the parser itself refuses a command line."""
     def run(*arguments):
         with pytest.raises(SystemExit) as caught:
             parse(*arguments)
@@ -32,7 +32,7 @@ def misparse(capsys):
     return run
 
 
-OTHER = {  # of each setting a value that is not the default, as a user would write it
+OTHER = {  # for each setting a value other than the default, as a user would write it
     "model": ("resnet18_v1", "resnet18_v1"), "num_classes": ("10", 10),
     "mode": ("imperative", "imperative"), "dropout": ("0.5", 0.5), "data_dir": ("/d", "/d"),
     "rec_train": ("t.rec", "t.rec"), "rec_train_idx": ("t.idx", "t.idx"),
@@ -110,7 +110,7 @@ GLUONCV = {"num_epochs": 3, "lr_decay_epoch": (40, 60), "mode": "imperative", "s
     (("--lr-decay-period", "2"), {"lr_decay_period": 2, "lr_decay_epoch": (30, 60, 90)}),
     (("--mode", "hybrid", "--save-dir", "d"), {"mode": "hybrid", "save_dir": "d"})], ids=str)
 def test_gluoncvs_defaults_hold_under_gluoncv_compat(arguments, other):
-    """As its train_imagenet.py has them; ImageRecordIter where it can read the data."""
+    """Those of its train_imagenet.py; ImageRecordIter if it can read the data."""
     want = dataclasses.replace(parse(), gluoncv_compat=True, **{**GLUONCV, **other})
     assert parse("--gluoncv-compat", *arguments) == want
 
@@ -195,7 +195,7 @@ def test_the_model_must_be_given(capsys):
 
 
 def test_settled_keeps_the_rules():
-    """Which the data alone may break."""
+    """Rules that only the data can break."""
     with pytest.raises(InputError, match=r"127 records.*--batch-size"):
         resolve(parse("--num-gpus", "4"), 127, 10)
     with pytest.raises(InputError, match=r"--label-smoothing 0\.5 .* one of 2 classes"):
@@ -264,7 +264,7 @@ def test_schedule_in_epochs(arguments, want):
     schedule = resolve(parse("--num-epochs", "6", *arguments), 329, 10).schedule()
     assert schedule["updates"] == 60
     assert [lr_at(10 * epoch - 1, **schedule) for epoch in range(1, 7)] == pytest.approx(want)
-    if "--lr-decay-epoch" in arguments:  # the fall is at the first update of the epoch
+    if "--lr-decay-epoch" in arguments:  # it decays at the first update of the epoch
         assert lr_at(19, **schedule) > lr_at(20, **schedule) == lr_at(39, **schedule)
 
 
@@ -310,7 +310,7 @@ def test_settled_gives_each_optimiser_and_trick_its_own_defaults(arguments, want
 
 @pytest.mark.parametrize(("optimizer", "lr"), [
     ("nag", 0.1), ("sgd", 0.1), ("lars", 0.1),
-    ("adam", 0.001), ("adabound", 0.001), ("amsbound", 0.001)])  # as their papers have it
+    ("adam", 0.001), ("adabound", 0.001), ("amsbound", 0.001)])  # as in their papers
 def test_each_optimiser_has_a_learning_rate_of_its_own(optimizer, lr):
     settings = parse("--optimizer", optimizer)
     assert resolve(settings, 1000, 10).effective_lr == lr
@@ -359,7 +359,7 @@ def test_gluoncvs_schedule_takes_the_settings():
 
 
 def test_every_setting_is_used():
-    """Read by something but the rules."""
+    """Read by something other than the rules."""
     used = {f"rec_{part}{what}" for part in ("train", "val") for what in ("", "_idx")}
     used |= network._options(parse()).keys()  # of build_network, by their traits
     for path in Path(gluon_tricks.__file__).parent.rglob("*.py"):
@@ -378,5 +378,5 @@ def test_gluoncvs_empty_names_are_none():
 def test_a_frozen_run_goes_on_without_what_it_began_with():
     assert parse("--resume", "a", "--freeze-until", "fc").freeze_until == "fc"
     for given in ((), ("--resume", "auto", "--save-dir", "a")):
-        with pytest.raises(InputError, match="--freeze-until has no meaning without --init-params"):
+        with pytest.raises(InputError, match="--freeze-until does nothing without --init-params"):
             parse("--freeze-until", "fc", *given)

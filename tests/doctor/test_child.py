@@ -61,7 +61,7 @@ def test_a_child_that_hangs_in_c_is_ended(ask, monkeypatch, signals, spare):
     ("ValueError('first\\nlast')", {"error": "ValueError: last", "remedy": ""}),
     ("ModuleNotFoundError('No module named mxnet', name='mxnet')",
      {"error": "ModuleNotFoundError: No module named mxnet", "remedy": "No module named mxnet: "
-      "install the package with its needs, `pip install --no-deps --require-hashes -r "
+      "install all that is needed, `pip install --no-deps --require-hashes -r "
       "docker/requirements-cpu.txt` (or -gpu.txt)"}),
     ("InputError('a.rec is missing: give one')", {"error": "a.rec is missing: give one",
                                                   "remedy": "a.rec is missing: give one"}),

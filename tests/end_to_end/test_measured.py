@@ -19,7 +19,7 @@ def modules(monkeypatch, tmp_path):
     (tmp_path / "docs" / "measured").mkdir(parents=True)
     monkeypatch.setattr(measurements, "ROOT", tmp_path)
     monkeypatch.setattr(measurements, "RESULTS", tmp_path / "docs" / "measured")
-    monkeypatch.setattr(measured, "PICTURE", tmp_path / "docs" / "pictures" / "measured.png")
+    monkeypatch.setattr(measured, "PLOT", tmp_path / "docs" / "pictures" / "measured.png")
     yield found
     for name in ("measured", "_measurements", "_tables"):
         sys.modules.pop(name, None)
@@ -47,13 +47,13 @@ def test_what_commands_print_is_kept_and_nothing_of_one_that_fails(modules, tmp_
     with pytest.raises(RunFault, match="ended with exit code 3"):
         measurements.measure("b")
     assert {path.name for path in (tmp_path / "docs" / "measured").iterdir()} == {"a.json"}
-    with pytest.raises(InputError, match="choose of a, b"):
+    with pytest.raises(InputError, match="choose from a, b"):
         measurements.measure("c")
 
 
 def test_the_real_pictures_must_be_named(modules, monkeypatch):
     monkeypatch.delenv("GLUON_TRICKS_TEST_DATA", raising=False)
-    with pytest.raises(InputError, match=r"imagenet-samples-300\.zip: name its folder"):
+    with pytest.raises(InputError, match=r"imagenet-samples-300\.zip: set GLUON_TRICKS"):
         modules[1].measure("input_pipeline")
 
 
@@ -86,7 +86,7 @@ after
     assert measured.rendered(want) == want
     with pytest.raises(InputError, match="there is no such table; there are expected, profile"):
         measured.rendered("<!-- table: nothing -->\n<!-- end -->")
-    with pytest.raises(InputError, match=r"docs/measured/scaling\.json is missing: measure it by"):
+    with pytest.raises(InputError, match=r"docs/measured/scaling\.json is missing: measure it"):
         measured.rendered("<!-- table: scaling -->\n<!-- end -->")
 
 
@@ -95,7 +95,7 @@ def test_what_is_out_of_date_is_said(modules, tmp_path, monkeypatch):
     readme = tmp_path / "README.md"
     readme.write_text("<!-- table: expected -->\n<!-- end -->\n")
     monkeypatch.setattr(sys, "argv", ["measured.py", "--check"])
-    with pytest.raises(RunFault, match=r"^README\.md: not what docs/measured says"):
+    with pytest.raises(RunFault, match=r"^README\.md: does not match docs/measured"):
         measured.main()
     assert "V100" not in readme.read_text()
     readme.write_text(measured.rendered(readme.read_text()))

@@ -84,8 +84,8 @@ def same_bits(one, other) -> None:
 
 
 def last_words(saved) -> str:
-    """A pattern of what rank 0 says where another rank has left; Gloo may have said more."""
-    return ("error: another rank has left, and this one cannot go on( \\(.*\\))?; the last good "
+    """A pattern of what rank 0 says if another rank exited; Gloo may have said more."""
+    return ("error: another rank exited; this one cannot continue( \\(.*\\))?; the last good "
             f"checkpoint is {re.escape(str(saved))}")
 
 
@@ -199,9 +199,9 @@ def test_stops_and_other_numbers_of_ranks_lose_no_sample(train, whole, folder):
 def check_stopped(job, store, saved, at) -> None:
     assert (job.code, job.out) == (143, "")
     assert "Traceback" not in job.said
-    assert job.said.count("error: ") == job.said.count("go on with: ") == 1
+    assert job.said.count("error: ") == job.said.count("resume with: ") == 1
     assert job.said.splitlines()[-1].startswith(
-        f"error: stopped by SIGTERM at {at}, saved as {store / f'{saved:06d}'}; go on with: ")
+        f"error: stopped by SIGTERM at {at}, saved as {store / f'{saved:06d}'}; resume with: ")
     assert jobs.numbers(store.parent) == list(range(1, saved + 1))
 
 
@@ -212,8 +212,8 @@ def test_where_the_save_fails_all_leave_with_1(train, folder):
     job = train(2, "full", "--resume", "auto", strike="1 take 1 SIGTERM")
     assert (job.code, job.out) == (1, "")
     assert job.said.splitlines()[-1] == (
-        "error: stopped by SIGTERM at update 3, epoch 1, and the run could not be saved; the last "
-        "checkpoint is none")
+        "error: stopped by SIGTERM at update 3, epoch 1, and the run could not be saved; last "
+        "checkpoint: none")
 
 
 @pytest.mark.parametrize("whom", ["", "launcher:"])

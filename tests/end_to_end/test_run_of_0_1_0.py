@@ -96,7 +96,7 @@ def log_of(folder):
 def test_nothing_has_changed_since_then(run):
     log, = Path(run.name).glob("train*.log")
     said = log.read_text()
-    assert "going on from" in said and "warning" not in said and "KeyboardInterrupt" not in said
+    assert "resuming from" in said and "warning" not in said and "KeyboardInterrupt" not in said
     assert Path(run.name, "curves.png").is_file()
 
 

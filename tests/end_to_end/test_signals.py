@@ -70,11 +70,11 @@ def test_the_printed_command_goes_on_to_the_end(run, tmp_path, number, code):
     assert f"error: stopped by {number.name} at update " in last
     assert checkpoint.newest(folder)[0] is not None
 
-    command = last.partition("; go on with: ")[2]
+    command = last.partition("; resume with: ")[2]
     again = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120,
                            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert again.returncode == 0, again.stderr
-    assert "going on from" in again.stderr
+    assert "resuming from" in again.stderr
     assert updates(folder) == list(range(EPOCHS * UPDATES))
     assert (folder / "best.params").is_file()
 
@@ -90,7 +90,7 @@ def test_a_second_ctrl_c_exits_at_once(run, tmp_path):
     assert process.wait(10) == 130
     assert time.monotonic() - started < 5
     errors = (tmp_path / "stderr").read_text()
-    assert "go on with" not in errors and "Traceback" not in errors
+    assert "resume with" not in errors and "Traceback" not in errors
     assert checkpoint.newest(folder) == (None, [])
 
 
@@ -103,5 +103,5 @@ def test_where_the_save_fails_the_exit_code_is_1(run, tmp_path):
     assert process.wait(60) == 1
     errors = (tmp_path / "stderr").read_text()
     assert "checkpoints cannot be written (File exists)" in errors
-    assert "could not be saved; the last checkpoint is none" in errors.splitlines()[-1]
+    assert "could not be saved; last checkpoint: none" in errors.splitlines()[-1]
     assert "Traceback" not in errors

@@ -133,7 +133,7 @@ def test_devices_that_are_not_there(refused, flags, gpus, reason):
 def test_a_file_where_the_run_folder_should_be(refused, flags, records):
     (records / "file").write_text("")
     for folder in (records / "file", records / "file" / "run"):
-        assert "file in its place" in refused("train_imagenet", *flags, "--save-dir", folder)
+        assert "above it, is a file" in refused("train_imagenet", *flags, "--save-dir", folder)
 
 
 def test_a_validation_set_with_other_classes(refused, flags, records):

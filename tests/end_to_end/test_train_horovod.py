@@ -98,7 +98,7 @@ def test_the_number_of_devices_must_be_that_of_the_ranks(translate):
 
 
 def test_no_cuda_leaves_no_gpus(translate):
-    with pytest.raises(InputError, match="--no-cuda has no meaning with --num-gpus"):
+    with pytest.raises(InputError, match="--no-cuda cannot be combined with --num-gpus"):
         translate("--no-cuda", "--num-gpus", "2")
 
 

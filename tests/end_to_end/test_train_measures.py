@@ -54,10 +54,10 @@ def test_each_loop_has_a_row(script):
 def test_a_network_that_gluoncv_lacks_is_named(inside):
     done = inside("benchmarks/train_step", "--model", "resnet18_v1c", "--loops", "gluoncv-network")
     assert (done.returncode, done.stderr) == (
-        2, "error: GluonCV has no resnet18_v1c: leave the loop gluoncv-network out\n")
+        2, "error: GluonCV has no resnet18_v1c: drop the loop gluoncv-network\n")
 
 
 def test_an_unknown_loop_is_named(inside):
     done = inside("benchmarks/train_step", "--loops", "engine,none")
     assert (done.returncode, done.stderr) == (
-        2, "error: --loops engine,none: choose of bare, engine, gluoncv, gluoncv-network\n")
+        2, "error: --loops engine,none: choose from bare, engine, gluoncv, gluoncv-network\n")

@@ -1,4 +1,4 @@
-"""How fast a run's updates are: what is timed, and what the settings of a real run do to it."""
+"""Timing a run's updates: what is timed, and how the settings of a real run affect it."""
 
 import pytest
 

@@ -1,11 +1,11 @@
-"""When a run that has ceased to improve ends."""
+"""When a run that has stopped improving ends."""
 
 import pytest
 
 from gluon_tricks.engine.early_stopping import patience_exhausted
 
-# Of the scores 0.5 0.4 0.6 0.7 0.7 0.6 0.8 0.1 0.2 0.3 the best epoch so far; an equal one is no
-# better one.
+# Of the scores 0.5 0.4 0.6 0.7 0.7 0.6 0.8 0.1 0.2 0.3 the best epoch so far; an equal one is not
+# better.
 BEST = [0, 0, 2, 3, 3, 3, 6, 6, 6, 6]
 
 

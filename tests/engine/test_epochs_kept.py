@@ -18,13 +18,13 @@ VAL = {"val_loss", "val_top1", "val_top5", "val_count"}
 
 @pytest.fixture(autouse=True)
 def not_drawn(monkeypatch):
-    """Drawing takes longer than all else in these runs."""
+    """Drawing takes longer than everything else in these runs."""
     monkeypatch.setattr(runlog, "draw_curves", lambda *_: None)
 
 
 @pytest.fixture
 def scored(monkeypatch):
-    """scored(top1, ...): validations give these; a list that grows with each."""
+    """scored(top1, ...): make validations return these; a list that grows with each."""
     def give(*values):
         seen, left = [], iter(values)
 
@@ -71,7 +71,7 @@ def test_the_best_is_the_best_that_was_validated(settings, scored, arrays):
 
 
 @pytest.mark.parametrize(("frequency", "patience", "tops", "epochs"), [
-    (2, 3, (0.5, 0.4, 0.3, 0.2), 6),   # best after epoch 2, looked at after 4, given up after 6
+    (2, 3, (0.5, 0.4, 0.3, 0.2), 6),   # best after epoch 2, checked after 4, stopped after 6
     (3, 2, (0.5, 0.6, 0.4, 0.3), 9),
     (4, 3, (0.1, 0.2, 0.3), 10)])      # never: not before the first validation either
 def test_early_stopping_ends_a_run_after_a_validation(settings, scored, lines, frequency, patience,
@@ -106,7 +106,7 @@ def test_a_run_goes_on_amid_epochs_that_are_not_validated(settings, lines, array
 
 
 def test_patience_begins_with_the_first_validation(settings):
-    """Also where the run that goes on was to be validated later."""
+    """Even if the resumed run would have validated later."""
     folder = train(settings(num_epochs=6, eval_frequency=5, keep=9)).folder
     for number in (4, 5, 6):
         shutil.rmtree(folder / "checkpoints" / f"00000{number}")
@@ -117,7 +117,7 @@ def test_patience_begins_with_the_first_validation(settings):
 def test_a_run_cannot_be_cut_short_at_an_epoch_that_was_not_validated(settings, tmp_path):
     folder = train(settings(num_epochs=3, eval_frequency=0)).folder
     shutil.rmtree(folder / "checkpoints" / "000003")
-    with pytest.raises(InputError, match=r"000002 stands after an epoch that was not validated: "
+    with pytest.raises(InputError, match=r"000002 is from an epoch that was not validated: "
                        r"give a greater --num-epochs"):
         train(settings(num_epochs=2, eval_frequency=0, resume="auto"))
     assert train(settings(num_epochs=3, eval_frequency=0, resume="auto")).last.count == 7
@@ -129,7 +129,7 @@ def test_a_run_cannot_be_cut_short_at_an_epoch_that_was_not_validated(settings, 
     ("cifar_resnet20_v1", 5, ["cifar10-cifar_resnet20_v1-4"]),
     ("resnet18_v1", 9, ["imagenet-resnet18_v1-4"]), ("resnet18_v1", 0, [])])
 def test_kept_epochs_have_gluoncv_s_names(settings, arrays, model, frequency, names):
-    """Its scripts count from 0, and keep the last one, too."""
+    """Its scripts count from 0, and also keep the last one."""
     folder = train(settings(model=model, num_epochs=5, save_frequency=frequency, ema=0.5, keep=9,
                             eval_frequency=0)).folder
     assert sorted(path.stem for path in folder.glob("*-*.params")) == names

@@ -1,4 +1,4 @@
-"""The host waits for the device once it is three batches ahead, and for the oldest one."""
+"""The host waits for the oldest batch once it is three batches ahead of the device."""
 
 from gluon_tricks.engine.inflight import InFlight
 

@@ -1,4 +1,4 @@
-"""The loss scale around real updates; in FP32, since no CPU computes in FP16."""
+"""The loss scale in real updates; in FP32, since CPUs do not compute in FP16."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("tiny")
 
 @pytest.fixture
 def run_of():
-    """run_of(loss_scale, **flags): a run on made-up data, and what makes updates of it."""
+    """run_of(loss_scale, **flags): a run on made-up data, and what makes its updates."""
     with ExitStack() as stack:
         def make(loss_scale=None, **flags):
             made_up = SyntheticRun(Settings(model="resnet18_v1", batch_size=4, input_size=32,
@@ -62,7 +62,7 @@ def test_a_scale_of_a_power_of_two_changes_no_bit(run_of, loss_scale, flags):
 def test_an_overflow_skips_the_update_and_halves_the_scale(run_of, accumulate, monkeypatch):
     def overflow(run, *arguments, original=step.add_gradients):
         losses = original(run, *arguments)
-        run.updater.gradients[-1][0] = np.inf  # one number of the last bias
+        run.updater.gradients[-1][0] = np.inf  # one element of the last bias
         return losses
 
     made_up = run_of("dynamic", accumulate=accumulate)
@@ -84,7 +84,7 @@ def test_an_overflow_skips_the_update_and_halves_the_scale(run_of, accumulate, m
     plain = run_of(accumulate=accumulate)
     plain.seconds(2)
     a, b = state(run), state(plain.run)
-    # Another seed of dropout changes nothing here: the batch is the same in each update.
+    # Another dropout seed changes nothing here: the batch is the same in each update.
     assert all(np.array_equal(a[name], b[name]) for name in a)
 
 

@@ -1,4 +1,4 @@
-"""Runs that something is odd about: what a stranger asks for, and what the device has not done."""
+"""Unusual runs: what a newcomer asks for, and work that the device has not done yet."""
 
 import dataclasses
 from contextlib import ExitStack
@@ -19,7 +19,7 @@ from gluon_tricks.models.parameters import named_arrays
 
 
 def test_statistics_that_are_yet_to_be_written_outlive_validation():
-    """On the CPU BatchNorm's are written in the backward pass, unknown to MXNet's engine."""
+    """On the CPU, BatchNorm's are written in the backward pass, unknown to MXNet's engine."""
     found = []
     for wait in (mx.nd.waitall, lambda: None):
         with ExitStack() as stack:
@@ -59,11 +59,11 @@ def test_a_teacher_that_cannot_teach_is_named_as_the_teacher(tmp_path, teacher, 
 def test_a_whole_run_goes_on_in_another_folder_with_more_epochs_only(settings, tmp_path):
     whole = train(settings()).folder
     other = settings(resume=str(whole), save_dir=str(tmp_path / "other"))
-    with pytest.raises(InputError, match="is of a run that is whole: give a greater --num-epochs"):
+    with pytest.raises(InputError, match="is from a finished run: give a greater --num-epochs"):
         train(other)
-    with pytest.raises(InputError, match="stands in epoch 3, beyond --num-epochs 1: give more"):
+    with pytest.raises(InputError, match="is in epoch 3, beyond --num-epochs 1: give more"):
         train(dataclasses.replace(other, num_epochs=1))
-    result = train(dataclasses.replace(other, num_epochs=3))  # the folder is free to take
+    result = train(dataclasses.replace(other, num_epochs=3))  # the folder is still free
     assert result.best_epoch == 2
     assert (result.folder / "best.params").is_file()
 

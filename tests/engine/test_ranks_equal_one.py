@@ -1,4 +1,4 @@
-"""R ranks of batch b make the updates of one process with batch R * b; by real processes."""
+"""R ranks with batch b make the same updates as one process with batch R * b; real processes."""
 
 import json
 
@@ -51,7 +51,7 @@ def jobs(data):
 
 @pytest.fixture(scope="module")
 def by_two(jobs, tmp_path_factory, in_ranks):
-    """The folder in which two ranks have made all runs, and two that are wrong."""
+    """The folder with all runs made by two ranks, and two wrong ones."""
     folder = tmp_path_factory.mktemp("two")
     every = [(network, None, settings) for network, settings in jobs(folder, 2).values()]
     network, settings = jobs(folder, 2)["nag"]
@@ -76,8 +76,8 @@ def by_one(jobs, tmp_path, monkeypatch):
 
 
 def distances(arrays, a, b):
-    """How far apart the parameters of two runs are: of all as one vector, relative to its length,
-    and the greatest such distance of one array."""
+    """How far apart the parameters of two runs are: as one vector, relative to its length,
+    and the greatest such distance of any array."""
     a, b = arrays(a / "last.params"), arrays(b / "last.params")
     assert a.keys() == b.keys()
     apart = {name: np.linalg.norm(a[name].astype(float) - b[name]) for name in b}

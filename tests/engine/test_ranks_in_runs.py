@@ -1,4 +1,4 @@
-"""What ranks must share in a run, and what each has of its own; by two real ones."""
+"""What ranks share in a run, and what each has for itself; with two real ranks."""
 
 import json
 
@@ -15,9 +15,9 @@ from gluon_tricks.data.record import RecordWriter
 
 pytestmark = pytest.mark.slow
 
-RECORDS = 45  # which leaves a batch over, with accumulation
-BATCH = 4  # of a rank: five updates an epoch
-# Of the first epoch the whole third batch of rank 1, and one record of its fourth; with two batches
+RECORDS = 45  # which leaves a leftover batch, with accumulation
+BATCH = 4  # per rank: five updates per epoch
+# In the first epoch, all of rank 1's third batch, and one record of its fourth; with two batches
 # of two an update, the second update's batches of rank 1. One record of rank 0's last batch.
 ORDER = epoch_permutation(RECORDS, 0, 0).tolist()
 DAMAGED = {*ORDER[20:24], ORDER[29], *ORDER[10:12], *ORDER[14:16], ORDER[33]}
@@ -48,7 +48,7 @@ JOBS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, noise_records, jpeg):
-    """The sets: damaged ones have PNGs that only decoding finds out about."""
+    """The sets: damaged ones have PNGs whose damage only decoding reveals."""
     folder = tmp_path_factory.mktemp("ranks")
     noise_records(folder / "train", RECORDS, (40, 50), 3)
     noise_records(folder / "val", 9, (40, 50), 3)
@@ -66,7 +66,7 @@ def folder(tmp_path_factory, noise_records, jpeg):
 
 
 def _broken_png():
-    """Of 40x50 pixels, whole at both ends."""
+    """Of 40x50 pixels, intact at both ends."""
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     data = cv2.imencode(".png", noise)[1].tobytes()
     start = data.index(b"IDAT") + 4
@@ -85,7 +85,7 @@ def settings_of(name, folder):
 
 
 class Made:
-    """What two ranks have made of a job."""
+    """The results of a job on two ranks."""
 
     def __init__(self, folder, name):
         self.folder = folder / name
@@ -93,14 +93,14 @@ class Made:
         self.held = [dict(np.load(folder / f"{name}.{rank}.npz")) for rank in (0, 1)]
 
     def at_the_end(self):
-        """By rank: parameters, optimiser's state, average."""
+        """By rank: parameters, optimizer state, average."""
         return [{name: array for name, array in held.items() if not name.startswith("first own")}
                 for held in self.held]
 
 
 @pytest.fixture(scope="module")
 def made(folder, in_ranks):
-    """made(name): what the ranks made of that job."""
+    """made(name): the results of that job."""
     jobs = {name: (network, settings_of(name, folder), {
         fault: [befallen, *(str(folder / a) if isinstance(a, str) else a for a in arguments)]
         for fault, (befallen, *arguments) in faults.items()})
@@ -112,7 +112,7 @@ def made(folder, in_ranks):
 
 
 def same(a, b):
-    """Bit for bit, and not nothing."""
+    """Bit-identical, and not empty."""
     assert a.keys() == b.keys() and a
     for name in a:
         assert np.array_equal(a[name], b[name]), name
@@ -127,7 +127,7 @@ def test_both_ranks_end_with_the_same(made, name):
     assert ("ema" in JOBS[name][1]) == any(key.startswith("average:") for key in first)
     assert all(np.isfinite(array).all() for array in first.values())
     assert [saw["raised"] for saw in job.saw] == [None, None]
-    assert [saw["result"] for saw in job.saw] == [True, False]  # the first speaks of it
+    assert [saw["result"] for saw in job.saw] == [True, False]  # only rank 0 returns it
     assert job.saw[0]["progress"] == job.saw[1]["progress"]
 
 
@@ -144,7 +144,7 @@ def test_all_begin_as_the_first(made, name, reference, lines):
 
 
 def test_a_teacher_teaches(made):
-    """Else another one could change nothing."""
+    """Otherwise another one could not be noticed."""
     plain, taught = made("no overflow").at_the_end()[0], made("taught").at_the_end()[0]
     assert not np.allclose(plain["model:0.weight"], taught["model:0.weight"], atol=1e-4)
 
@@ -193,7 +193,7 @@ def test_an_overflow_on_one_rank_halves_the_scale_of_both(made):
 @pytest.mark.parametrize("name", ["damaged", "damaged, accumulated"])
 def test_damaged_records_leave_the_mean_over_what_is_left(made, name, folder, arrays, lines,
                                                           monkeypatch, tmp_path):
-    """As one process makes it, with the batch of both."""
+    """As by one process with the batch of both."""
     job = made(name)
     monkeypatch.setattr("gluon_tricks.classification.network.get_model", networks.plain)
     settings = settings_of(name, folder)

@@ -1,4 +1,4 @@
-"""When a run saves, what it says where that fails, and how it ends then."""
+"""When a run saves, what it says if that fails, and how it ends then."""
 
 import shlex
 import signal
@@ -47,7 +47,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def disk(monkeypatch):
-    """Whose `full` says whether checkpoints and parameter files can be written."""
+    """While `full` is true, checkpoints and parameter files cannot be written."""
     state = SimpleNamespace(full=False)
     original = mx.nd.save
 
@@ -117,7 +117,7 @@ def test_a_signal_ends_the_run_when_it_is_saved(run, disk, monkeypatch, number):
     for part in (number.name, "update 7", "epoch 3", "checkpoints/000001", "--resume auto"):
         assert part in str(stopped.value)
     disk.full = True
-    with pytest.raises(RunFault, match=r"could not be saved; the last checkpoint is .*000001"):
+    with pytest.raises(RunFault, match=r"could not be saved; last checkpoint: .*000001"):
         run.saver.save()
 
 

@@ -1,4 +1,4 @@
-"""Whole runs of a tiny network: which batches make which update, of what numbers and labels."""
+"""Complete runs of a tiny network: which batches make which update, with which values."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ NOT_FINITE = Scores(7, np.nan, {"top1": 0.5, "top5": 1.0})
 
 @pytest.fixture
 def normalised(monkeypatch):
-    """Every name is a network with BatchNorm."""
+    """Every model name gives a network with BatchNorm."""
     def network(name, classes, **_):
         net = nn.HybridSequential()
         net.add(nn.Conv2D(4, 5, strides=4, in_channels=3), nn.BatchNorm(in_channels=4),
@@ -51,7 +51,7 @@ def watch(monkeypatch):
 
 
 def poison(monkeypatch, *places):
-    """Let these batches of the first epoch hold what is not a number."""
+    """Put NaN into these batches of the first epoch."""
     def epoch(self, number=0, start_step=0, original=loader.RecordLoader.epoch):
         for batch in original(self, number, start_step):
             if number == 0 and batch.step in places and self.order.records == 21:
@@ -62,7 +62,7 @@ def poison(monkeypatch, *places):
 
 
 def leave_out(monkeypatch, *places):
-    """Let these batches be empty in each epoch, as though all their records were damaged."""
+    """Make these batches empty in each epoch, as if all their records were damaged."""
     monkeypatch.setattr(engine, "timed", lambda run, batches: (
         loader.Batch(*(part[:0] for part in batch[:3]), batch.step)
         if batch.step in places else batch for batch in batches))
@@ -147,7 +147,7 @@ def test_too_many_skipped_updates_in_a_row_end_the_run(settings, monkeypatch, tm
 
 
 def test_a_signal_amid_validation_is_heeded_there(settings, arrays, lines, tmp_path, monkeypatch):
-    """The epoch's weights are saved, not their average, and the run goes on by validating them."""
+    """The epoch's weights are saved, not their average, and resuming validates them first."""
     def evaluate(*arguments, original=engine.evaluate, **named):
         os.kill(os.getpid(), signal.SIGTERM)
         return original(*arguments, **named)
@@ -166,7 +166,7 @@ def test_a_signal_amid_validation_is_heeded_there(settings, arrays, lines, tmp_p
 
 
 def test_a_lost_parameter_that_the_loss_does_not_show_stops_the_run(settings, monkeypatch):
-    """Activation takes what is no number for 0 on the CPU, so that the loss stays finite."""
+    """On the CPU, Activation maps NaN to 0, so that the loss stays finite."""
     def network(name, classes, **_):
         net = nn.HybridSequential()
         net.add(nn.Conv2D(4, 5, strides=4, in_channels=3), nn.Activation("relu"), nn.Flatten(),
@@ -194,7 +194,7 @@ def test_parameters_whose_validation_loss_is_not_finite_are_not_kept(settings, m
 
 
 def test_time_and_waiting_for_data_are_those_of_the_whole_epoch(settings, lines, monkeypatch):
-    """Also where a signal parted it."""
+    """Even if a signal interrupted it."""
     def epoch(self, number=0, start_step=0, original=loader.RecordLoader.epoch):
         for batch in original(self, number, start_step):
             time.sleep(0.1)
@@ -221,7 +221,7 @@ def test_a_run_that_went_on_knows_the_checkpoint_it_began_from(settings, monkeyp
 
 
 def test_flags_say_how_gradients_are_added_up(settings, monkeypatch):
-    """The parameters do not tell: groups change no number."""
+    """The parameters cannot tell: groups do not change the result."""
     given = []
 
     def allreduce_gradients(self, gradients, **options):

@@ -1,4 +1,4 @@
-"""Signals while a run goes on."""
+"""Signals during a run."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from gluon_tricks.engine.stopping import StopRequest, StopWanted
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Ours to find again, and pytest's after the test."""
+    """Own handlers, which must be restored; pytest's are put back after the test."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     own = {number: lambda *_: pytest.fail("the signal went past") for number in before}
     for number, handler in own.items():
@@ -49,7 +49,7 @@ def test_handlers_are_given_back_after_an_error_too(handlers):
 
 @pytest.mark.parametrize("first", ["SIGINT", "SIGTERM"])
 def test_a_second_ctrl_c_exits_at_once(run_python, first):
-    """Without clean-up, which may be what hangs."""
+    """Without cleaning up, which may be what hangs."""
     done = run_python(f"""
         import atexit, os, signal
         from gluon_tricks.engine.stopping import StopRequest
@@ -65,7 +65,7 @@ def test_a_second_ctrl_c_exits_at_once(run_python, first):
 
 
 def test_a_signal_amid_a_write_to_stderr_breaks_nothing(run_python):
-    """Python's streams refuse to be entered twice: a handler must not print."""
+    """Python's streams are not reentrant: a handler must not print."""
     done = run_python("""
         import signal, sys
         from gluon_tricks.engine.stopping import StopRequest

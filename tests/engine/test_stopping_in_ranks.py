@@ -1,4 +1,4 @@
-"""Signals at one rank of several: all leave at the same poll, and nobody waits for it."""
+"""Signals to one of several ranks: all stop at the same poll, and none waits for it."""
 
 from signal import SIGINT, SIGTERM
 
@@ -7,11 +7,11 @@ import pytest
 from gluon_tricks.engine.stopping import StopRequest, StopWanted
 from gluon_tricks.parallel.ranks import Ranks
 
-LAG = 2  # polls that an answer may take
+LAG = 2  # polls until an answer arrives, at most
 
 
 class Board:
-    """What ranks have put up to be added, by their number and the sum's."""
+    """What ranks have contributed, by rank and by number of the sum."""
 
     def __init__(self, size):
         self.size, self.put = size, {}
@@ -25,7 +25,7 @@ class Board:
             self.put[number, key] = list(numbers)
 
             def wait():
-                every = [self.put[other, key] for other in range(self.size)]  # else it would hang
+                every = [self.put[other, key] for other in range(self.size)]  # or it would hang
                 return [sum(map(float, column)) for column in zip(*every, strict=True)]
             return wait
 
@@ -40,7 +40,7 @@ def polls(signals, delays, last=12):
     stops = [StopRequest(board.rank(number)) for number in range(board.size)]
     seen = [[] for _ in delays]
     for time in range(last + max(delays)):
-        for rank in sorted(range(board.size), key=lambda rank: -delays[rank]):  # the late first
+        for rank in sorted(range(board.size), key=lambda rank: -delays[rank]):  # late ones first
             poll, stop = time - delays[rank], stops[rank]
             if 0 <= poll < last:
                 for before, number in signals.get(rank, ()):
@@ -56,7 +56,7 @@ def polls(signals, delays, last=12):
 @pytest.mark.parametrize("number", [SIGINT, SIGTERM])
 @pytest.mark.parametrize("poll", [0, 4])
 def test_a_signal_at_any_rank_reaches_all_at_the_same_poll(delays, rank, number, poll):
-    """Two polls after the one that told of it; then all is said."""
+    """Two polls after the one that announced it; then nothing more is sent."""
     seen, asked = polls({rank: [(poll, number)]}, delays)
     want = [None] * (poll + LAG) + [number] * (12 - poll - LAG)
     assert seen == [want] * len(delays)

@@ -1,4 +1,4 @@
-"""What a run says of itself: its first and last lines, word for word."""
+"""What a run logs about itself: its first and last lines, word for word."""
 
 import re
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("tiny")
 
 
 def rows(folder):
-    """The tables of train.log: what stands left, what right."""
+    """The tables of train.log: (left column, right column)."""
     found = [re.fullmatch(r"(\S+(?: \S+)*)  +(\S.*)", line)
              for line in (folder / "train.log").read_text().splitlines()]
     return [line.groups() for line in found if line]
@@ -42,15 +42,15 @@ def test_the_start_says_what_will_be_done_and_the_end_what_was(settings, tmp_pat
         ("epochs", "2 of 2"), ("updates", "4"),
         ("best", "top-1 28.57%, top-5 100.00%, loss 1.2500, 7 images, epoch 1"),
         ("last", "top-1 14.29%, top-5 85.71%, loss 1.5000, 7 images"),
-        ("updates left out", "0"), ("run folder", str(folder))]
+        ("updates skipped", "0"), ("run folder", str(folder))]
 
 
 def test_a_run_that_goes_on_says_from_where_and_with_what_else(settings):
     folder = train(settings(num_epochs=2)).folder
     train(settings(num_epochs=3, resume="auto"))
     log = (folder / "train.log").read_text()
-    assert f"going on from {folder / 'checkpoints' / '000002'}: epoch 3, batch 0\n" in log
-    assert "warning: changed since then: --num-epochs 2 -> 3; the run is not what" in log
+    assert f"resuming from {folder / 'checkpoints' / '000002'}: epoch 3, batch 0\n" in log
+    assert "warning: changed since then: --num-epochs 2 -> 3; the result will differ" in log
     assert ("epochs", "3 of 3") in rows(folder)
 
 

@@ -1,4 +1,4 @@
-"""A whole run of a few updates, in this process."""
+"""A complete run of a few updates, in this process."""
 
 import json
 import re
@@ -105,7 +105,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(settings):
 
 
 def test_parameters_that_are_not_finite_are_not_kept(settings, tmp_path):
-    """One update an epoch: the loss of the training is still finite, what it leaves is not."""
+    """One update per epoch: the training loss is still finite, the parameters are not."""
     with pytest.raises(RunFault, match="there is no checkpoint yet"):
         train(settings(lr=1e20, warmup_epochs=0, lr_mode="constant", batch_size=21, num_epochs=1))
     assert not list((tmp_path / "run").glob("*.params"))
@@ -156,7 +156,7 @@ def test_seeds_of_steps_do_not_repeat_for_neighbouring_seeds():
 
 
 def with_damage(folder, jpeg, **places):
-    """train.rec and val.rec anew; the records with the keys `places` are cut short."""
+    """Rewrite train.rec and val.rec; the records with the keys `places` are truncated."""
     rng = np.random.default_rng(0)
     for name, count in (("train", 21), ("val", 7)):
         for ending in ("rec", "idx"):
@@ -171,7 +171,7 @@ def with_damage(folder, jpeg, **places):
 @pytest.mark.parametrize("noticed", ["before", "amid"])
 def test_damaged_records_are_left_out_and_named(settings, tmp_path, jpeg, monkeypatch, backend,
                                                 noticed, lines):
-    """Before the run; or, as damage of some kinds, first when they are decoded."""
+    """Before the run; or, for some kinds of damage, only when decoding."""
     chosen = settings(on_bad_record="skip", data_backend=backend)
     with_damage(tmp_path, jpeg, train=(4, 17), val=(6,))
     if noticed == "amid":

@@ -1,4 +1,4 @@
-"""CUDA's libraries of pip's wheels: there when MXNet is imported, and not before."""
+"""CUDA's libraries from pip's wheels: loaded when MXNet is imported, and not before."""
 
 import ast
 import os
@@ -11,7 +11,7 @@ from processes import ROOT
 
 from gluon_tricks.machine import cuda
 
-# What stands in for MXNet's CUDA build: as that, it finds libraries by their names alone.
+# Stands in for MXNet's CUDA build: like that, it finds libraries by name only.
 MXNET = """
 import ctypes
 for soname in ("libcudart.so.11.0", "libcublas.so.11"):
@@ -31,7 +31,7 @@ def site(tmp_path):
     fake_cuda.library(site / "nvidia" / "cuda_runtime" / "lib", "libcudart.so.11.0", "int a;")
     cublas = site / "nvidia" / "cublas" / "lib"
     fake_cuda.library(cublas, "libcublasLt.so.11", "int b(void) { return 7; }")
-    # It needs the other, and does not say where that is: the order of loading decides.
+    # It needs the other one without saying where that is: the order of loading decides.
     fake_cuda.library(cublas, "libcublas.so.11", "int b(void); int c(void) { return b(); }",
                       cublas / "libcublasLt.so.11")
     return site
@@ -50,7 +50,7 @@ def run(site, code, script=None, *arguments, library_path=None):
 @pytest.mark.parametrize("code", [
     "import gluon_tricks, mxnet",
     "from gluon_tricks import cli\nimport importlib\nimportlib.import_module('mxnet')",
-    # MXNet alone first: it fails, and works as soon as the package is there.
+    # First MXNet without the package: it fails, and works once the package is there.
     "try:\n    import mxnet\nexcept OSError:\n    import gluon_tricks, mxnet",
 ])
 def test_mxnet_finds_the_wheels_libraries(site, code):
@@ -63,7 +63,7 @@ def test_without_the_package_it_does_not(site):
 
 
 def test_nothing_is_loaded_before(site):
-    """Neither by the package itself nor by those who only look for MXNet."""
+    """Neither by the package itself nor by code that only looks for MXNet."""
     done = run(site, f"""
 import gluon_tricks, importlib.util, inspect, sys
 spec = importlib.util.find_spec("mxnet")
@@ -98,8 +98,8 @@ def test_one_wheel_too_few_is_one_line(site, folder, soname, break_it):
     done = run(site, None, ROOT / "scripts" / "profile_model.py", "--model", "resnet18_v1")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"error: MXNet's CUDA build needs CUDA's libraries, which are not here ({soname}: cannot "
-        "open shared object file: No such file or directory): `pip install --no-deps "
+        f"error: MXNet's CUDA build needs CUDA's libraries, which were not found ({soname}: "
+        "cannot open shared object file: No such file or directory): `pip install --no-deps "
         "--require-hashes -r docker/requirements-gpu.txt` installs them\n")
 
 
@@ -145,7 +145,7 @@ def test_no_driver_is_one_line(site):
     done = run(site, None, ROOT / "scripts" / "profile_model.py", "--model", "resnet18_v1")
     assert (done.returncode, done.stdout) == (1, "")
     line, = done.stderr.splitlines()
-    assert "NVIDIA's driver, which is not here (libcuda.so.1: cannot open" in line
+    assert "NVIDIA's driver, which was not found (libcuda.so.1: cannot open" in line
     assert "--gpus all" in line and "pip uninstall -y mxnet-cu112" in line
 
 

@@ -53,8 +53,8 @@ def test_only_those_that_a_run_takes_are_judged(tmp_path):
         gpus.check(2, 2, driver)
     assert str(caught.value) == (
         "--num-gpus 2: GPU 1 (NVIDIA H100 80GB HBM3, sm_90) cannot be used: Hopper, too new: "
-        "mxnet-cu112 has code for sm_50 to sm_89 alone, Maxwell to Ampere and Ada, and none that a "
-        "driver could compile for newer ones; take --num-gpus 0, or choose other GPUs by "
+        "mxnet-cu112 has code only for sm_50 to sm_89, Maxwell to Ampere and Ada, and none that a "
+        "driver could compile for newer ones; use --num-gpus 0, or choose other GPUs with "
         "CUDA_VISIBLE_DEVICES")
 
 
@@ -62,13 +62,13 @@ def test_only_those_that_a_run_takes_are_judged(tmp_path):
     (803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"), (999, "error")])
 def test_a_driver_that_does_not_start(tmp_path, code, name):
     driver = load(tmp_path, A10, init=code)
-    with pytest.raises(InputError, match=rf"cuInit says {name} \({code}\); see whether nvidia-smi"):
+    with pytest.raises(InputError, match=rf"cuInit says {name} \({code}\); check if nvidia-smi"):
         gpus.check(1, 1, driver)
 
 
 def test_a_driver_that_is_too_old(tmp_path):
     gpus.check(1, 1, load(tmp_path / "new", A10, version=11000))
-    with pytest.raises(InputError, match=r"knows CUDA up to 10\.2, and CUDA 11 is needed: install"):
+    with pytest.raises(InputError, match=r"supports CUDA up to 10\.2, but CUDA 11 is needed: inst"):
         gpus.check(1, 1, load(tmp_path / "old", A10, version=10020))
 
 

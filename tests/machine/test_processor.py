@@ -1,4 +1,4 @@
-"""What of the processor a run may use."""
+"""Which cores a run may use."""
 
 import os
 import subprocess
@@ -53,10 +53,10 @@ def test_ranks_share_what_the_machine_has(monkeypatch, environment, count, share
 
 
 def test_the_threads_that_a_launcher_took_are_shared_by_its_ranks(monkeypatch):
-    """Its choice is inherited like a user's, but does not stand like one."""
+    """Its choice is inherited like a user's, but is not kept like one."""
     monkeypatch.setattr(processor, "physical_cores", lambda: 6)
     for name in ("OMP_NUM_THREADS", "GLUON_TRICKS_OMP_THREADS"):
-        monkeypatch.setenv(name, "")  # so that both are put back
+        monkeypatch.setenv(name, "")  # so that both are restored
         monkeypatch.delenv(name)
     processor.use_all_cores()
     assert os.environ["OMP_NUM_THREADS"] == "6"
@@ -75,7 +75,7 @@ def test_a_choice_of_threads_stands(monkeypatch):
 
 
 def test_a_script_s_mxnet_computes_on_all_cores():
-    """Left to itself it takes half of the processors."""
+    """By default it uses half of the processors."""
     code = ("import ctypes\nfrom gluon_tricks import cli\n"
             "def main():\n    import mxnet\n"
             "    print(ctypes.CDLL('libgomp.so.1').omp_get_max_threads())\ncli.run(main)")

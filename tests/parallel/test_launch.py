@@ -32,7 +32,7 @@ SCRIPT = """
 
 @pytest.fixture
 def horovod():
-    """Skips where Horovod is missing, but in CI, where it must be there."""
+    """Skips if Horovod is missing, except in CI, which must have it."""
     if importlib.util.find_spec("horovod") is None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("needs Horovod")
 
@@ -133,7 +133,7 @@ def test_failures(run, capfd, code, expected, said):
 @pytest.mark.parametrize(("end", "others", "code"), [
     ("sys.exit(7)", 1, 7), ("os.kill(os.getpid(), 11)", 3, 1)])
 def test_of_ranks_that_end_together_the_cause_is_named(run, capfd, monkeypatch, end, others, code):
-    """Here time stands still, so that all end together; 1 is the code of one that lost a peer."""
+    """Time stands still here, so all end together; 1 is the code of a rank that lost a peer."""
     monkeypatch.setattr(launch, "time", SimpleNamespace(monotonic=lambda: 0.0))
     assert run(f"if rank == 1: {LATER}\nif rank == 1: {end}\nsys.exit({others})", ranks=3) == code
     assert "error: rank 1 of 3 " in capfd.readouterr().err
@@ -172,7 +172,7 @@ def test_a_rank_that_is_done_sets_no_limit(run):
 
 
 def here():
-    """What a launch must leave as it was."""
+    """What a launch must leave unchanged."""
     children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
     return (children, set(threading.enumerate()), len(os.listdir("/proc/self/fd")),
             signal.set_wakeup_fd(-1),
@@ -219,7 +219,7 @@ SAVING = """
 @pytest.mark.parametrize(("numbers", "code"), [
     ([signal.SIGTERM], 143), ([signal.SIGINT], 130), ([signal.SIGINT, signal.SIGINT], 130)])
 def test_signals_reach_all_ranks_and_saving_takes_its_time(start, tmp_path, numbers, code):
-    """It takes longer than the grace after a failure, unless a second Ctrl-C ends it."""
+    """It may take longer than the grace period, unless a second Ctrl-C ends it."""
     process = start(SAVING, grace=0.5)
     wait_for(tmp_path / "0.pid", tmp_path / "1.pid")
     for number in numbers:
@@ -234,7 +234,7 @@ def test_signals_reach_all_ranks_and_saving_takes_its_time(start, tmp_path, numb
 
 
 def test_ranks_that_a_signal_reaches_too_early(start, tmp_path):
-    """They die of it; the job ends as one that was stopped."""
+    """They die of it; the job ends like a stopped one."""
     process = start("open(f'{rank}.pid', 'w').write('x')\ntime.sleep(60)")
     wait_for(tmp_path / "0.pid", tmp_path / "1.pid")
     process.send_signal(signal.SIGTERM)
@@ -266,7 +266,7 @@ def test_ranks_of_a_launcher_that_was_killed_get_sigterm(start, tmp_path):
 
 
 def test_output_without_end_neither_blocks_nor_fills_the_memory(start):
-    """The rank that writes it says at last how much memory its launcher has used at most."""
+    """At its end the rank that writes it prints the peak memory of its launcher."""
     process = start("""
         if rank:
             for _ in range(150):
@@ -385,7 +385,7 @@ def test_the_last_lines(blocks, lines):
     ("raise OSError('full')", 1, "",
      "[rank 1] error: full\nerror: rank 1 of 3 ended with exit code 1\n")], ids=["sum", "fail"])
 def test_ranks_that_reduce_by_horovod(start, end, code, out, said):
-    """They find each other; the one that fails is named, though rank 0 ends only just later."""
+    """They find each other; the one that fails is named, though rank 0 ends just after it."""
     process = start(f"""
         from gluon_tricks import cli
         def main():

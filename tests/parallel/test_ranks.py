@@ -1,4 +1,4 @@
-"""What ranks say to each other: three real ones, one alone, and how a process finds its place."""
+"""What ranks send each other: three real ones, a single one, and how a process finds its rank."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ MEND = ": start all ranks with the same flags, on the same data, with the same v
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory, in_ranks):
-    """said(name): what three ranks got of that function of calls_in_ranks.py, in their order."""
+    """said(name): what that function of calls_in_ranks.py returned on three ranks, in order."""
     folder = tmp_path_factory.mktemp("said")
     done = in_ranks(3, "calls_in_ranks.py", folder)
     assert done.returncode == 0, done.stderr
@@ -37,8 +37,8 @@ def test_each_rank_knows_its_place(said):
 
 
 def test_ranks_of_another_number_are_refused(said):
-    assert said("join") == [["InputError", "4 ranks were asked for, and Horovod joins 3: start "
-                             "them with horovodrun, which hands their number to each"]] * 3
+    assert said("join") == [["InputError", "4 ranks were asked for, but Horovod joins 3: start "
+                             "them with horovodrun, which tells each their number"]] * 3
 
 
 def test_gathered_values_come_in_the_order_of_ranks(said):
@@ -65,7 +65,7 @@ def test_sums_under_way_do_not_mix(said):
 
 
 def test_sums_that_are_waited_for_take_no_name_of_one_under_way():
-    """Horovod refuses a name that it knows to be under way; three are at most, beside a new one."""
+    """Horovod refuses a name that is in flight; at most three are, besides a new one."""
     class Hvd:
         Sum = None
 
@@ -138,7 +138,7 @@ def test_what_all_know_is_said_once(said):
 
 @pytest.fixture
 def alone(monkeypatch):
-    """A process alone, where Horovod cannot be imported."""
+    """A single process in which Horovod cannot be imported."""
     monkeypatch.setitem(sys.modules, "horovod", None)
     with join(1) as ranks:
         yield ranks
@@ -235,7 +235,7 @@ def test_another_number_of_started_ranks_is_refused(started, variables, given, s
 
 def test_local_ranks_need_a_gpu_each(started):
     for found, said in ((0, "--num-gpus 8: MXNet sees no GPU here"),
-                        (4, "--num-gpus 8: MXNet sees 4 here; take --num-gpus 4")):
+                        (4, "--num-gpus 8: MXNet sees 4 here; use --num-gpus 4")):
         started({}, found)
         with pytest.raises(InputError, match=f"^{said}"):
             start_ranks(8, 0)
@@ -249,4 +249,4 @@ def test_a_lost_peer_is_told_from_other_faults(said, shown):
     assert is_peer_failure(RuntimeError(said))
     assert not is_peer_failure(RuntimeError("Check failed: shapes differ"))
     assert peer_failure_message(RuntimeError(said)) == (
-        "another rank has left, and this one cannot go on" + shown)
+        "another rank exited; this one cannot continue" + shown)

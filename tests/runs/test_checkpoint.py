@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, checked before anything in them is used, nothing ever run."""
+"""Checkpoints: complete or not there, checked before use; nothing in them is ever executed."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ def names(folder):
 
 
 def seal(path):
-    """Write the SHA256SUMS that fits what lies there, as `sha256sum *` would."""
+    """Write the SHA256SUMS that matches the files there, as `sha256sum *` would."""
     files = sorted(file for file in path.iterdir() if file.name != "SHA256SUMS")
     (path / "SHA256SUMS").write_text("".join(
         f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files))
@@ -65,7 +65,7 @@ def saved(tmp_path):
 
 @pytest.mark.parametrize("empty", [(), ("optimizer",), ("optimizer", "average")])
 def test_every_bit_comes_back(tmp_path, empty):
-    """Not-a-number's own bits, too."""
+    """Including the bits of NaNs."""
     wanted = content(empty=empty)
     path = save(tmp_path, wanted, keep=2)
     found = read(path)
@@ -115,7 +115,7 @@ def test_no_checkpoint(tmp_path):
 
 
 class Killed(BaseException):
-    """Stands for the process's end: nothing after it runs."""
+    """Stands in for the end of the process: nothing runs after it."""
 
 
 STEPS = [("write_arrays", 0), ("write_arrays", 1), ("write_arrays", 2), ("_write", 0),
@@ -140,7 +140,7 @@ def test_a_kill_at_any_step_leaves_the_old_one_or_the_new_one(tmp_path, saved, m
                                                               count):
     with monkeypatch.context() as patched:
         interrupt(patched, step, count, Killed())
-        patched.setattr(shutil, "rmtree", lambda *_, **__: None)  # no clean-up after a kill
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)  # a kill cleans up nothing
         with pytest.raises(Killed):
             save(tmp_path, content(1), keep=1)
     found, refused = newest(tmp_path)
@@ -262,7 +262,7 @@ def test_sums_cut_short(saved, length):
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/model.params", "..", "", ".",
                                   "\0", "model.params  x", "SHA256SUMS"])
 def test_sums_that_name_other_places(saved, name):
-    """With the right checksum where there is a file."""
+    """With the right checksum, if there is a file."""
     outside = saved.parent / "outside"
     outside.write_text("secret")
     file = outside if "\0" in name or not (saved / name).is_file() else saved / name
@@ -277,8 +277,8 @@ def test_sums_that_are_none(saved, data):
 
 
 @pytest.mark.parametrize(("state", "reason"), [
-    ("no JSON", "no JSON"), ("", "no JSON"), (b"\xff\xfe", "no JSON"), ("[" * 10**6, "no JSON"),
-    ('{"a":' * 10**5, "no JSON"), ("9" * 10**4, "no JSON"), ("[]", "format None"),
+    ("no JSON", "not JSON"), ("", "not JSON"), (b"\xff\xfe", "not JSON"), ("[" * 10**6, "not JSON"),
+    ('{"a":' * 10**5, "not JSON"), ("9" * 10**4, "not JSON"), ("[]", "format None"),
     ("null", "format None"), ({}, "format None"), ({**STATE, "format": 3}, "format 3"),
     ({**STATE, "format": "1"}, "format 1"),
     *(({"format": 2, **STATE, part: wrong}, f"lacks {part}")
@@ -295,7 +295,7 @@ def test_a_state_with_the_right_checksum_that_is_none(saved, state, reason):
 
 
 class Payload:
-    """Its unpickling makes a file."""
+    """Unpickling it creates a file."""
 
     def __init__(self, marker):
         self.marker = marker
@@ -321,7 +321,7 @@ def test_a_pickle_is_refused_and_never_run(saved, tmp_path, name, sealed, form):
         seal(saved)
     assert f"{name}.params" in refusal(saved)
     assert not marker.exists()
-    if form == "pickle":  # the trap would have worked
+    if form == "pickle":  # otherwise the trap would not prove anything
         pickle.loads(path.read_bytes())
         assert marker.exists()
 

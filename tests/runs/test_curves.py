@@ -1,4 +1,4 @@
-"""What curves.png shows, read back from the figure's own lines."""
+"""What curves.png shows, read back from the lines of the plot."""
 
 import json
 
@@ -33,7 +33,7 @@ def drawn(tmp_path, monkeypatch):
             figures.append(original(*arguments, **more))
             return figures[0]
         monkeypatch.setattr(curves, "Figure", keep)
-        log = tmp_path / "a run of $\\cat$" / "log.jsonl"  # a formula, for matplotlib, and none
+        log = tmp_path / "a run of $\\cat$" / "log.jsonl"  # would be a formula to matplotlib
         log.parent.mkdir(exist_ok=True)
         log.write_text("".join(json.dumps(line) + "\n" for line in lines) + tail)
         curves.draw_curves(log, tmp_path / "curves.png", 10, PANEL._replace(**options))
@@ -72,7 +72,7 @@ def test_an_epoch_that_was_not_validated_leaves_validation_s_curves_out(drawn):
 
 
 def test_a_log_that_begins_late_or_amid_an_epoch_keeps_its_places(drawn):
-    """That of a run that went on in another folder."""
+    """From a run that was resumed in another folder."""
     found = drawn([STEPS[3], EPOCHS[1]], training="training, smoothed labels")
     assert found["loss", "training, smoothed labels"] == [[2, 2]]
     assert [x for x, _ in found["learning rate", ""]] == [2, 2]

@@ -1,4 +1,4 @@
-"""Lines are in the file once and in order, whatever the disk does meanwhile."""
+"""Lines are in the file once and in order, whatever the disk does."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ def path(tmp_path):
 
 
 class Disk:
-    """Has room for so many bytes more; `piece` at once."""
+    """Has room for this many more bytes, and writes at most `piece` of them at once."""
 
     def __init__(self, room, piece=1 << 20):
         self.room, self.piece = room, piece

@@ -1,4 +1,4 @@
-"""Progress survives JSON to the bit, and what is no progress is refused."""
+"""Progress survives JSON to the bit, and anything else is refused."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, into which folder, and which settings may change."""
+"""Which checkpoint a run resumes from, in which folder, and which settings may change."""
 
 import dataclasses
 import json
@@ -70,7 +70,7 @@ def epoch_of(start):
 @pytest.mark.parametrize("left", [None, (), (".lock",), (".lock", "config.json"),
                                   (".lock", "config.json", "log.jsonl", "train.log")])
 def test_auto_begins_where_there_is_no_checkpoint(tmp_path, left):
-    """In a new folder, an empty one, and one that a run killed at its start has left."""
+    """In a new folder, an empty one, and one left by a run that was killed at its start."""
     folder = tmp_path / "a" / "b"
     if left is not None:
         folder.mkdir(parents=True)
@@ -84,7 +84,7 @@ def test_auto_begins_where_there_is_no_checkpoint(tmp_path, left):
 def test_auto_leaves_foreign_files_alone(tmp_path):
     (tmp_path / "log.jsonl").write_text("precious")
     assert "holds files, but no run" in refusal("auto", tmp_path)
-    assert "a file in its place" in refusal("auto", tmp_path / "log.jsonl")
+    assert "a folder above it, is a file" in refusal("auto", tmp_path / "log.jsonl")
 
 
 def test_auto_takes_the_newest_whole_one(run):
@@ -99,7 +99,7 @@ def test_auto_takes_the_newest_whole_one(run):
 def test_auto_does_not_begin_anew_over_a_run_whose_checkpoints_are_damaged(run):
     damage(run, 1, 2, 3)
     message = refusal("auto", run)
-    assert "no whole checkpoint" in message and all(f"00000{n}" in message for n in (1, 2, 3))
+    assert "no complete checkpoint" in message and all(f"00000{n}" in message for n in (1, 2, 3))
 
 
 @pytest.mark.parametrize("save_dir", [False, True])
@@ -110,7 +110,7 @@ def test_a_run_s_folder(run, save_dir):
     start = find(run)
     assert (start.folder, epoch_of(start), len(start.notes)) == (run, 2, 1)
     damage(run, 1, 2)
-    assert "no whole checkpoint" in refusal(run)
+    assert "no complete checkpoint" in refusal(run)
 
 
 def test_the_newest_checkpoint_s_folder_goes_on_in_its_run(run, monkeypatch):
@@ -124,9 +124,9 @@ def test_the_newest_checkpoint_s_folder_goes_on_in_its_run(run, monkeypatch):
 
 
 def test_an_older_checkpoint_goes_on_in_another_folder_only(run, tmp_path):
-    """The run's log would be cut back, and later checkpoints would be taken for newer ones."""
+    """The run's log would be cut back, and later checkpoints would be mistaken for newer ones."""
     older = run / "checkpoints" / "000002"
-    assert "gone on to" in refusal(older) and "--save-dir" in refusal(older, run)
+    assert "continued to" in refusal(older) and "--save-dir" in refusal(older, run)
     start = find(older, tmp_path / "other")
     assert (start.folder, epoch_of(start)) == (tmp_path / "other", 2)
     (tmp_path / "other" / "file").touch()
@@ -144,8 +144,8 @@ def test_a_copied_checkpoint_does_not_take_its_surroundings_for_a_run(run, tmp_p
 
 
 def test_paths_that_are_none(run, tmp_path):
-    assert "is no folder" in refusal(tmp_path / "nowhere")
-    assert "is no folder" in refusal(run / "config.json")
+    assert "is not a folder" in refusal(tmp_path / "nowhere")
+    assert "is not a folder" in refusal(run / "config.json")
     (tmp_path / "empty").mkdir()
     assert "SHA256SUMS is missing" in refusal(tmp_path / "empty")
     damage(run, 3)
@@ -153,7 +153,7 @@ def test_paths_that_are_none(run, tmp_path):
 
 
 def restored(before, now, change=lambda state: None, **position):
-    """With the checkpoint's way through JSON."""
+    """After the checkpoint's round trip through JSON."""
     made = content(before, **position)
     state = json.loads(json.dumps(made.state))
     change(state)
@@ -178,7 +178,7 @@ def test_another_set_or_number_of_classes_is_refused():
 
 @pytest.mark.parametrize(("before", "now"), [(0.9, 0.0), (0.0, 0.9)])
 def test_a_momentum_must_be_there_or_not(before, now):
-    """Without one the optimiser has no arrays."""
+    """Without it the optimizer has no arrays."""
     with pytest.raises(InputError, match=f"momentum {before}, not {now}"):
         restored(settings(momentum=before), settings(momentum=now))
     assert restored(settings(momentum=0.9), settings(momentum=0.8))[1] == [
@@ -195,8 +195,8 @@ def test_an_average_must_be_there_or_not():
 
 @pytest.mark.parametrize(("batch", "accumulate", "step"), [(12, 1, 2), (2, 6, 12), (6, 2, 4)])
 def test_accumulation_may_be_traded_for_a_larger_batch(batch, accumulate, step):
-    """Two updates were done, of 12 samples each, in 6 batches. It is said, for mixup's partners and
-    BatchNorm's statistics are a batch's."""
+    """Two updates were done, of 12 samples each, in 6 batches. Logged, since mixup's partners and
+    BatchNorm's statistics depend on the batch."""
     progress, changed = restored(settings(), settings(batch_size=batch, accumulate=accumulate),
                                  epoch=1, step=6)
     assert (progress.epoch, progress.step) == (1, step)
@@ -204,13 +204,13 @@ def test_accumulation_may_be_traded_for_a_larger_batch(batch, accumulate, step):
 
 
 @pytest.mark.parametrize(("before", "now", "batch"), [
-    ({}, {}, 4), ({}, {"batch_size": 5}, 5),  # as many ranks: as the flags say
+    ({}, {}, 4), ({}, {"batch_size": 5}, 5),  # same number of ranks: as the flags say
     ({}, {"num_cpu_ranks": 2}, 2), ({}, {"num_gpus": 4}, 1), ({}, {"num_gpus": 2}, 2),
     ({"num_cpu_ranks": 2}, {}, 8), ({"num_gpus": 6}, {"num_cpu_ranks": 3, "accumulate": 4}, 6),
     ({"num_gpus": 2}, {"num_cpu_ranks": 2}, 4)], ids=str)
 @pytest.mark.parametrize("place", ["auto", "run", "checkpoint"])
 def test_another_number_of_ranks_keeps_the_global_batch(tmp_path, before, now, batch, place):
-    """A global batch is 4 samples, 3 times, on each rank; arrays are not looked at."""
+    """A global batch is 4 samples, 3 times, on each rank; the arrays are not read."""
     saved = checkpoint.save(tmp_path, content(settings(**before)), keep=1)
     (saved / "model.params").unlink()
     chosen = {"auto": "auto", "run": str(tmp_path), "checkpoint": str(saved)}[place]
@@ -271,7 +271,7 @@ def test_what_has_changed_is_said(change, said):
 
 
 def test_settings_of_older_and_newer_versions():
-    """Names that came, and names that went."""
+    """Settings that were added, and settings that were removed."""
     def other_version(state):
         state["settings"]["long_gone"] = 3
         for name in ("nan", "l1", "lr", "seed", "ema", "num_gpus"):
@@ -291,7 +291,7 @@ def test_a_progress_that_is_none_is_refused_with_its_file(change):
 
 @pytest.mark.parametrize(("wrong", "step"), [("4", 6), (None, 6), (1.5, 6), (0, None), (-1, 6)])
 def test_an_accumulation_that_is_none(wrong, step):
-    """The current one is taken, unless the global batch says that it is another."""
+    """The current one is used, unless the global batch shows that it was another."""
     def change(state):
         state["settings"]["accumulate"] = wrong
     if step is None:

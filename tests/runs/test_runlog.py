@@ -25,7 +25,7 @@ VALIDATED = Scores(7, 1.25, {"top1": 3 / 7, "top5": 6 / 7})
 
 
 def as_regexp(form):
-    """What matches a line that printf made of `form`."""
+    """A pattern that matches what printf makes of `form`."""
     for directive, pattern in (("%d", r"(\d+)"), ("%f", r"(\d+\.\d{6})"), ("%s", r"(\w+)")):
         form = form.replace(directive, "\0" + pattern + "\1")
     parts = re.split("\0(.*?)\1", form)
@@ -104,7 +104,7 @@ def test_speed_counts_the_samples_since_the_last_line(make, tmp_path, monkeypatc
     clock = iter((100.0, 102.0, 106.0))
     monkeypatch.setattr(runlog.time, "monotonic", lambda: next(clock))
     with make() as log:
-        progress = Progress(step=4, waited=1.0)  # going on amid an epoch
+        progress = Progress(step=4, waited=1.0)  # resumed within an epoch
         log.start_epoch(progress)
         for step, waited in ((10, 1.5), (16, 4.5)):
             progress.step, progress.waited = step, waited
@@ -143,7 +143,7 @@ def test_going_on_cuts_back_to_the_checkpoint(make, tmp_path, undrawn):
 
 @pytest.mark.parametrize("room", [10, 300])
 def test_a_full_disk_costs_no_line_and_one_warning(make, tmp_path, monkeypatch, capfd, room):
-    """curves.png is drawn from a file whose last line may be half there."""
+    """curves.png is drawn from a file whose last line may be incomplete."""
     original, left = os.pwrite, [room]
 
     def full(descriptor, data, offset):
@@ -193,7 +193,7 @@ def test_config_json_is_tried_again(make, tmp_path, undrawn, capfd):
 
 
 def test_config_json_is_there_before_any_log(make, tmp_path, monkeypatch):
-    """It tells a run's folder from others: a kill at the start must not leave logs without it."""
+    """It identifies a run's folder: a kill at the start must not leave logs without it."""
     seen = []
 
     def file(path, keep):
@@ -215,7 +215,7 @@ def test_a_new_folder(tmp_path, monkeypatch):
     (tmp_path / "b" / "file").touch()
     with pytest.raises(InputError, match="not empty"):
         runlog.new_run_folder("b", "a_v1")
-    with pytest.raises(InputError, match="there is a file in its place"):
+    with pytest.raises(InputError, match="or a folder above it, is a file"):
         runlog.new_run_folder("b/file/c", "a_v1")
 
 

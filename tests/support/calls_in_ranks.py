@@ -18,7 +18,7 @@ from gluon_tricks.parallel.ranks import join
 
 
 def raised(call):
-    """The type and text of what a call raised; None where it came back."""
+    """The type and text of what a call raised; None if it returned."""
     try:
         call()
     except (InputError, ReportedByAnotherRank) as error:
@@ -48,7 +48,7 @@ def sums(ranks):
 
 
 def sums_later(ranks):
-    """Four under way, the last rank late, others waited for between them."""
+    """Four in flight, the last rank late, others waited for between them."""
     time.sleep(0.1 * ranks.rank)
     wait = [ranks.allreduce_async([10.0 * number + ranks.rank, number]) for number in range(4)]
     first = [each() for each in wait]
@@ -110,7 +110,7 @@ def gradients(ranks):
 
 
 def large_gradients(ranks):
-    """FP16 near its greatest number, 65504; FP32 beyond it, that travels as FP16."""
+    """FP16 near its largest number, 65504; FP32 beyond it, sent as FP16."""
     found = {}
     for name, dtype, size, options in (
             ("mean", "float16", 60_000, {}), ("mean in a group", "float16", 60_000, {"groups": 1}),

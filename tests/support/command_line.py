@@ -1,4 +1,4 @@
-"""Settings of a command line, for tests."""
+"""Settings from a command line, for tests."""
 
 import shlex
 

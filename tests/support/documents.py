@@ -42,7 +42,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words of each command of a block of bash, one at a time."""
+    """The words of each command in a bash block, one command at a time."""
     for line in text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         for number, word in enumerate(words):
@@ -71,7 +71,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def links(page: Path) -> list[str]:
-    """Where the links and pictures of a page lead."""
+    """The targets of a page's links and images."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"`[^`\n]*`", "", text)
     return re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"^\[[^\]]+\]: (\S+)$", text,

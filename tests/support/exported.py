@@ -11,7 +11,7 @@ from mxnet.gluon.block import HybridBlock
 
 
 def settle(network: HybridBlock, images: np.ndarray) -> HybridBlock:
-    """Random parameters, and the running statistics of these images: logits of a usual size."""
+    """Random parameters, and the running statistics of these images: logits of normal size."""
     def follow(block):
         if isinstance(block, nn.BatchNorm):
             block._kwargs["momentum"] = 0.0
@@ -29,7 +29,7 @@ def settle(network: HybridBlock, images: np.ndarray) -> HybridBlock:
 
 
 def read(form: str, out: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """A function of one batch, by what another program would load the files with."""
+    """A function of one batch, by the loader that another program would use."""
     if form == "onnx":
         import onnxruntime
         session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Stand-ins for NVIDIA's driver and for libraries of CUDA, compiled where a test needs them."""
+"""Stand-ins for NVIDIA's driver and for libraries of CUDA, compiled when a test needs them."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
 
 
 def library(folder: Path, soname: str, code: str = "", *options: str) -> Path:
-    """A shared library of that C code, and of that name."""
+    """A shared library with this name, made from this C code."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         assert os.environ.get("CI") != "true", "a C compiler is missing"
@@ -61,7 +61,7 @@ def driver(folder: Path, *devices: tuple[str, int, int], init: int = 0,
 
 
 def package(folder: Path, name: str, version: str) -> None:
-    """What says that a package of pip's is installed, where `folder` is on the path."""
+    """Metadata that makes a pip package look installed if `folder` is on the path."""
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")

@@ -1,4 +1,4 @@
-"""GluonCV's own networks, which ours are compared with."""
+"""GluonCV's own networks, with which ours are compared."""
 
 import mxnet as mx
 import numpy as np
@@ -11,14 +11,14 @@ def build(name, **options):
     tweaks = {"v1c": {"deep_stem": True}, "v1d": {"deep_stem": True, "avg_down": True}}
     blocks = {"resnet18": [2, 2, 2, 2], "resnet34": [3, 4, 6, 3]}
     depth, _, version = name.partition("_")
-    if depth in blocks and version in tweaks:  # GluonCV has the blocks, but no function of the name
+    if depth in blocks and version in tweaks:  # GluonCV has the blocks, but no such function
         return ResNetV1b(BasicBlockV1b, blocks[depth], name_prefix=f"resnet{version}_",
                          **tweaks[version], **options)
     return model_zoo.get_model(name, **options)
 
 
 def randomize(net, seed):
-    """Values that give every parameter and every running statistic a say in the output."""
+    """Values with which every parameter and running statistic affects the output."""
     rng = np.random.default_rng(seed)
     for name, parameter in net._collect_params_with_prefix().items():
         shape = parameter.shape

@@ -21,7 +21,7 @@ VAL = {f"ILSVRC2012_val_{number:08d}.JPEG": WNIDS[label - 1]
 
 
 def picture(seed: int) -> bytes:
-    """A noise JPEG; now and then, as among the real ones, a PNG or of CMYK."""
+    """A noise JPEG; sometimes, as in the real set, a PNG or one in CMYK."""
     pixels = np.random.default_rng(seed).integers(0, 256, (24 + seed % 9, 31, 3), np.uint8)
     if seed % 7 == 3:
         return cv2.imencode(".png", pixels)[1].tobytes()
@@ -33,7 +33,7 @@ def picture(seed: int) -> bytes:
 def train_pictures() -> dict[str, bytes]:
     """By WNID/NAME."""
     names = [f"{wnid}/{wnid}_{number}.JPEG" for wnid, count in TRAIN_COUNTS.items()
-             for number in range(9, 9 + count)]  # so that 10 stands before 9
+             for number in range(9, 9 + count)]  # so that 10 sorts before 9
     return {name: picture(seed) for seed, name in enumerate(names)}
 
 
@@ -63,7 +63,7 @@ def write_tars(folder: Path) -> None:
 
 
 def write_kit(folder: Path, numbers: list[int] = VAL_NUMBERS, packed: bool = True) -> None:
-    """The development kit, with classes of classes behind ILSVRC's own; packed or as a folder."""
+    """The development kit, with superclasses after ILSVRC's own classes; packed or as a folder."""
     kind = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O"),
             ("num_train_images", "O")]
     rows = [(number, wnid, "a thing", 0, TRAIN_COUNTS[wnid])
@@ -88,7 +88,7 @@ def write_files(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def write_folders(folder: Path) -> None:
-    """The two sets with a folder a class."""
+    """The two sets with one folder per class."""
     write_files(folder / "train", train_pictures())
     write_files(folder / "val", {f"{VAL[name]}/{name}": data
                                  for name, data in val_pictures().items()})

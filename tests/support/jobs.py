@@ -1,4 +1,4 @@
-"""Whole jobs of several ranks, as a user starts them, and what became of them."""
+"""Complete jobs of several ranks, as a user starts them, and how they ended."""
 
 import json
 import os
@@ -22,18 +22,18 @@ class Job(NamedTuple):
     code: int
     out: str
     said: str  # on stderr
-    seconds: float  # from the last batch that a rank took to the end; all, where none was taken
+    seconds: float  # from the last batch that a rank took to the end; all, if none was taken
     taken: list  # [rank, epoch, batch, records] of each batch
 
     @property
     def command(self) -> list[str]:
-        """That the last line gives to go on with."""
-        return shlex.split(self.said.splitlines()[-1].partition("; go on with: ")[2])
+        """The command that the last line gives to resume with."""
+        return shlex.split(self.said.splitlines()[-1].partition("; resume with: ")[2])
 
 
 def run(command: list, taken: Path, strike: str = "", rank_flags: dict | None = None,
         timeout: float = 120) -> Job:
-    """Run a command that starts struck.py, whose environment the rest is for; until its end."""
+    """Run a command that starts struck.py until it ends; the rest is for its environment."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TAKEN": str(taken),
                    "RANK_FLAGS": json.dumps(rank_flags or {}),
                    **({"STRIKE": strike} if strike else {})}
@@ -47,18 +47,18 @@ def run(command: list, taken: Path, strike: str = "", rank_flags: dict | None = 
 
 
 def train(ranks: int, folder: Path, *flags, **options) -> Job:
-    """Run struck.py with so many ranks into a run folder, by `run`."""
+    """Run struck.py with this many ranks into a run folder, by `run`."""
     return run([sys.executable, STRUCK, *flags, "--num-cpu-ranks", ranks, "--save-dir", folder],
                folder.with_name(f"{folder.name}.taken"), **options)
 
 
 def lines_of(file: Path) -> list:
-    """The JSON values of a file's lines; none where there is no file."""
+    """The JSON values of a file's lines; empty if there is no file."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
 def numbers(folder: Path) -> list[int]:
-    """Of a run's checkpoints."""
+    """The numbers of a run's checkpoints."""
     return sorted(int(path.name) for path in (folder / "checkpoints").glob("[0-9]*"))
 
 

@@ -1,4 +1,4 @@
-"""A JPEG taken apart by Python alone: markers, restart segments, and coefficients."""
+"""A JPEG parsed in pure Python: markers, restart segments, and coefficients."""
 
 import re
 from typing import NamedTuple
@@ -9,7 +9,7 @@ SOF0, DHT, SOS, DQT, DRI, APP9, COM = 0xC0, 0xC4, 0xDA, 0xDB, 0xDD, 0xE9, 0xFE
 
 
 class Component(NamedTuple):
-    """A colour plane, as SOF lists it."""
+    """A color plane, as SOF lists it."""
 
     h: int
     v: int
@@ -18,7 +18,7 @@ class Component(NamedTuple):
 class Parts(NamedTuple):
     """A JPEG of one scan."""
 
-    markers: list[tuple[int, bytes]]  # code and payload, up to and with SOS
+    markers: list[tuple[int, bytes]]  # code and payload, up to and including SOS
     segments: list[bytes]
     restarts: list[int]  # the markers between the segments
 
@@ -36,7 +36,7 @@ class Parts(NamedTuple):
         return int.from_bytes(self.payloads(DRI)[0], "big") if self.payloads(DRI) else 0
 
     def index(self) -> list[int] | None:
-        """The segments' lengths as the index states them; None where there is none."""
+        """The segments' lengths as the index states them; None if there is none."""
         found = [payload for payload in self.payloads(APP9) if payload[:12] == b"GLUONTRICKS\0"]
         if not found:
             return None
@@ -47,7 +47,7 @@ class Parts(NamedTuple):
 
 
 def take_apart(data: bytes) -> Parts:
-    """Raises AssertionError where the bytes are no JPEG of one scan that ends with EOI."""
+    """Raises AssertionError if the bytes are not a JPEG of one scan that ends with EOI."""
     assert data[:2] == b"\xff\xd8"
     assert data[-2:] == b"\xff\xd9"
     markers, at = [], 2
@@ -134,9 +134,9 @@ def _block(bits: _Bits, dc: dict, ac: dict, before: int) -> np.ndarray:
 
 
 def coefficients(parts: Parts) -> list[np.ndarray]:
-    """Each component's quantised coefficients, (block rows, block columns, 64) in zigzag order.
+    """Each component's quantized coefficients, (block rows, block columns, 64) in zigzag order.
 
-    Every segment is decoded by itself; blocks outside the picture are left out.
+    Every segment is decoded by itself; blocks outside the image are dropped.
     """
     tables, planes, (width, height) = _tables(parts), components(parts), size(parts)
     scan, = parts.payloads(SOS)

@@ -1,4 +1,4 @@
-"""JPEGs for tests: by Pillow, by OpenCV, and by Python alone, of any coefficients and codes."""
+"""JPEGs for tests: by Pillow, by OpenCV, and in pure Python, with any coefficients and codes."""
 
 import io
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 class Plane(NamedTuple):
-    """A component: sampling factors, and its quantised coefficients in zigzag order."""
+    """A component: sampling factors, and its quantized coefficients in zigzag order."""
 
     h: int
     v: int
@@ -33,7 +33,7 @@ class Code:
 
 
 def random_code(rng: np.random.Generator, symbols: list[int]) -> Code:
-    """Lengths from 1 or 2 to 16 and any symbol at any of them; all ones is no code."""
+    """Lengths from 1 or 2 to 16 and any symbol at any of them; all ones is not a code."""
     leaves = [0]
     while len(leaves) <= len(symbols):
         at = -1 if rng.random() < 0.1 else int(rng.integers(len(leaves)))
@@ -89,7 +89,7 @@ def _segments(planes: list[Plane], dc: Code, ac: Code, interval: int) -> list[by
 
 def write(height: int, width: int, planes: list[Plane], steps: np.ndarray, dc: Code, ac: Code,
           interval: int = 0) -> bytes:
-    """A JPEG of one grey component or three; steps (64,) in zigzag order, up to 65,535."""
+    """A JPEG of one gray component or three; steps (64,) in zigzag order, up to 65,535."""
     wide = int(steps.max() > 255)
     table = bytes([wide << 4]) + steps.astype(">u2" if wide else "u1").tobytes()
     frame = bytes([8, *height.to_bytes(2, "big"), *width.to_bytes(2, "big"), len(planes)])
@@ -112,7 +112,7 @@ def scene(height, width, seed=0):
 
 
 def by_pillow(image, mode=None, **options):
-    """In the colours of `mode`, or the picture's own."""
+    """In the colors of `mode`, or the image's own."""
     file = io.BytesIO()
     Image.fromarray(image).convert(mode).save(file, "JPEG", **{"quality": 90, **options})
     return file.getvalue()
@@ -132,7 +132,7 @@ def encode(image, kind, *, quality=90, interval=0, optimize=False):
 
 
 def by_libjpeg(jpeg, shrink=1):
-    """The planes of YCbCr, all of the picture's size, or of grey: a list of (height, width)."""
+    """The planes of YCbCr, all of the image's size, or of gray: a list of (height, width)."""
     image = Image.open(io.BytesIO(jpeg))
     sides = tuple(side // shrink for side in image.size)
     image.draft("L" if image.mode == "L" else "YCbCr", sides if shrink > 1 else None)

@@ -1,7 +1,7 @@
 """train_imagenet.py for tests of killed runs: `python killable.py FLAGS`.
 
 GluonCV's smallest network gets a dropout before its classifier, and with PAUSE=SECONDS in the
-environment each step of a save waits so long, lest a kill seldom meet one.
+environment each step of a save waits that long, so that kills often hit one.
 """
 
 import functools

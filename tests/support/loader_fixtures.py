@@ -20,7 +20,7 @@ def backend(request) -> str:
 
 @pytest.fixture(scope="session")
 def blobs(jpeg):
-    """blobs(key, height=None, width=None): a JPEG of soft blobs, 40 to 69 pixels a side."""
+    """blobs(key, height=None, width=None): a JPEG of soft blobs, 40 to 69 pixels per side."""
     def make(key: int, height: int | None = None, width: int | None = None) -> bytes:
         rng = np.random.default_rng(key)
         size = height or int(rng.integers(40, 70)), width or int(rng.integers(40, 70))
@@ -60,7 +60,7 @@ def mixed(mixed_rec) -> RecordSet:
 
 @pytest.fixture(scope="session")
 def finishes():
-    """finishes(function): whether a call comes back; the test fails, and does not hang, if not."""
+    """finishes(function): whether a call returns; if not, the test fails and does not hang."""
     def run(function) -> bool:
         thread = threading.Thread(target=function, daemon=True)
         thread.start()

@@ -1,4 +1,4 @@
-"""Networks so small that their runs take no time."""
+"""Networks so small that their runs take almost no time."""
 
 from mxnet.gluon import nn
 
@@ -14,7 +14,7 @@ def normalised(name, classes, **_):
 
 
 def frozen(name, classes, **_):
-    """Two layers with a BatchNorm that takes its running statistics for the batch's."""
+    """Two layers with a BatchNorm that uses its running statistics, not the batch's."""
     return _layers(classes, nn.BatchNorm(in_channels=4, use_global_stats=True))
 
 

@@ -1,4 +1,4 @@
-"""Processes that tests start, and what becomes of them."""
+"""Processes that tests start, and how they end."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(gluon_tricks.__file__).parent.parent
 
 
 def python(code, **options):
-    """A Python process of `code`, which finds this package; `env` adds to its environment."""
+    """A Python process that runs `code` and finds this package; `env` extends its environment."""
     environment = {key: value for key, value in os.environ.items()
                    if key not in ("OMP_NUM_THREADS", "PYTHONUNBUFFERED")}
     environment |= {"PYTHONPATH": str(ROOT), **options.pop("env", {})}
@@ -23,7 +23,7 @@ def python(code, **options):
 
 
 def wait_for(*paths, seconds=30):
-    """Until all of these files are there with something in them."""
+    """Wait until all of these files exist and are not empty."""
     end = time.monotonic() + seconds
     while not all(path.exists() and path.stat().st_size for path in paths):
         assert time.monotonic() < end, f"not all there: {paths}"
@@ -38,7 +38,7 @@ def alive(pid):
 
 
 def gone(pid, seconds=5):
-    """Whether that process ends in time; one that nobody buried counts as ended."""
+    """Whether that process ends in time; a zombie counts as ended."""
     end = time.monotonic() + seconds
     while alive(pid) and time.monotonic() < end:
         time.sleep(0.02)

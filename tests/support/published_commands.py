@@ -1,7 +1,7 @@
-"""The training commands that GluonCV publishes beside its classifiers' scores, a name each.
+"""The training commands that GluonCV publishes with its classifiers' scores, by name.
 
 From dmlc/web-data, gluoncv/logs/classification/{imagenet,cifar}/NAME.sh, without the interpreter
-and the script; the records' folder is R. Commands that differ by their flags' order alone have one.
+and the script; the records' folder is R. Commands that differ only in flags' order share one.
 """
 
 _REC = ("--rec-train R/train.rec --rec-train-idx R/train.idx "

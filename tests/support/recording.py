@@ -1,13 +1,13 @@
-"""What commands and scripts' flags mean, recorded so that a change that is not wanted shows.
+"""What commands and scripts' flags mean, recorded so that unwanted changes show.
 
     python tests/support/recording.py
 
-writes tests/recorded/ again and names what differs. No test does that: whoever adds a flag or a
+rewrites tests/recorded/ and names what differs. No test does that: whoever adds a flag or a
 setting runs it, and the commit shows what else has changed with it.
 
 commands.json has for each of COMMANDS the JSON that --dry-run prints, as its differences from the
-first one's. flags.json has for each script its flags, without their texts: what stands for no value
-(dest from the name, no choices, a default that is not among the parsed flags) is left out.
+first one's. flags.json has for each script its flags, without their texts: what means no value
+(dest from the name, no choices, a default that is not among the parsed flags) is omitted.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from script_modules import SCRIPTS, load_script
 from gluon_tricks.classification.settle import resolve_without_data
 
 RECORDED = Path(__file__).parents[1] / "recorded"
-CORES = 1729  # of the machine whose scripts are asked for their flags
-PROBES = ("2", "0", "0.5", "1,2", "a", "")  # what a flag's type is asked to take
+CORES = 1729  # of the machine on which the scripts are asked for their flags
+PROBES = ("2", "0", "0.5", "1,2", "a", "")  # what a flag's type is asked to parse
 
 
 class Command(NamedTuple):
-    """A command of a script that trains."""
+    """A command of a training script."""
 
     script: str
     words: str
@@ -127,7 +127,7 @@ def dry_run(command: Command) -> dict[str, Any]:
 
 
 class _Caught(Exception):
-    """Carries a script's parser out of it."""
+    """Carries a script's parser out of its main function."""
 
 
 def _catch(parser: argparse.ArgumentParser, *_) -> None:
@@ -135,7 +135,7 @@ def _catch(parser: argparse.ArgumentParser, *_) -> None:
 
 
 def parser_of(script: str) -> argparse.ArgumentParser:
-    """The parser by which a script reads its flags, on a machine of CORES cores."""
+    """The parser with which a script reads its flags, on a machine of CORES cores."""
     folder = str((SCRIPTS / script).parent)
     with mock.patch.object(sys, "path", [folder, *sys.path]), \
             mock.patch.object(os, "cpu_count", return_value=CORES), \
@@ -179,7 +179,7 @@ def _flag(action: argparse.Action) -> dict[str, Any]:
 
 
 def _type(kind: Any) -> Any:
-    """A plain type's name; of another what it makes of PROBES, but for those that it refuses."""
+    """A plain type's name; for another, what it makes of those PROBES that it accepts."""
     if kind in (None, int, float, str):
         return kind and kind.__name__
     taken: dict[str, Any] = {}
@@ -192,7 +192,7 @@ def _type(kind: Any) -> Any:
 
 
 def recorded(name: str) -> dict[str, Any]:
-    """commands.json, the differences put in, or flags.json."""
+    """commands.json with the differences filled in, or flags.json."""
     found = json.loads((RECORDED / f"{name}.json").read_text())
     if name != "commands":
         return found
@@ -201,7 +201,7 @@ def recorded(name: str) -> dict[str, Any]:
 
 
 def differences(want: dict[str, Any], got: dict[str, Any], where: str = "") -> list[str]:
-    """Lines that say in what two of these differ."""
+    """Lines that say how two of these differ."""
     lines = []
     for name in dict.fromkeys((*want, *got)):
         old, new = (each.get(name, "nothing") for each in (want, got))

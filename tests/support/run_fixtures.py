@@ -1,4 +1,4 @@
-"""Runs of a few updates on a network so small that they take no time."""
+"""Runs of a few updates on a network so small that they take almost no time."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ from gluon_tricks.classification.settings import Settings
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """Every name is a network of 2 layers without BatchNorm."""
+    """Every model name gives a network of 2 layers without BatchNorm."""
     def network(name, classes, **_):
         net = nn.HybridSequential()
         net.add(nn.Conv2D(4, 5, strides=4, in_channels=3, activation="tanh"),
@@ -26,7 +26,7 @@ def tiny(monkeypatch):
 
 @pytest.fixture
 def settings(tmp_path, noise_records):
-    """settings(**changes): a run of two epochs of five updates on 21 pictures of 3 classes."""
+    """settings(**changes): a run of two epochs of five updates on 21 images of 3 classes."""
     noise_records(tmp_path / "train", 21, (40, 50), 3)
     noise_records(tmp_path / "val", 7, (40, 50), 3)
 
@@ -58,7 +58,7 @@ def arrays():
 
 @pytest.fixture(scope="session")
 def onnx_packages():
-    """Skips without onnx and onnxruntime, but in CI, where they must be there."""
+    """Skips without onnx and onnxruntime, except in CI, which must have them."""
     for name in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(name) is None:
             assert os.environ.get("CI") != "true", f"{name} is missing"

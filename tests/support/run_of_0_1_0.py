@@ -4,21 +4,21 @@ In a checkout of 62d09f1, into which this file was copied:
 
     PYTHONPATH=. OMP_NUM_THREADS=1 python tests/support/run_of_0_1_0.py run_of_0_1_0.zip
 
-The zip is not made again: it says what every later version has to do with a run of 0.1.0, which is
-tried in a folder where the zip was unpacked, by
+The zip is never remade: it defines what later versions must do with a run of 0.1.0, which is
+tried in a folder with the unpacked zip, by
 
     OMP_NUM_THREADS=1 python tests/support/run_of_0_1_0.py NAME
 
-for another number of threads changes the last bits. The zip holds
+since another number of threads changes the last bits. The zip holds
 
     data/           train.rec and val.rec, small noisy images; teacher.params
     NAME/           the folder of each of RUNS, killed in its third epoch of three; no curves.png
-    NAME-done/      what 0.1.0 then made of it: log.jsonl, last.params, the last checkpoint's arrays
+    NAME-done/      how 0.1.0 finished it: log.jsonl, last.params, the last checkpoint's arrays
     used.json       what evaluate.py said of NAME before and after, and the logits of what export.py
                     wrote
-    processor.json  whose bits these are
+    processor.json  the processor that computed these bits
 
-All paths in it are relative to its folder. Nothing but the scripts is called, since modules move.
+All paths in it are relative to its folder. Only scripts are called, since modules move.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ from script_modules import load_script
 COMMON = ("--model cifar_resnet20_v1 --rec-train data/train.rec --rec-val data/val.rec "
           "--input-size 32 --batch-size 4 --num-epochs 3 --lr 0.05 --wd 0.01 --log-interval 1 -j 2 "
           "--seed 3 ")
-RUNS = {  # with which backend, and further flags
+RUNS = {  # backend, and further flags
     "opencv": ("opencv", "--lr-mode cosine --warmup-epochs 1 --mixup --label-smoothing --no-wd "
                          "--ema 0.9 --crop-ratio 0.8"),
     "native": ("native", "--optimizer lars --lars-eta 0.02 --lr 2 --accumulate 2 --l1 0.001 "
@@ -52,7 +52,7 @@ RUNS = {  # with which backend, and further flags
 
 
 class Small(nn.HybridSequential):
-    """What stands in GluonCV's zoo for the model of the runs."""
+    """Replaces the model of the runs in GluonCV's zoo."""
 
     def __init__(self, classes):
         super().__init__()
@@ -73,38 +73,38 @@ def call(script: str, words: str) -> str:
 
 
 def flags(name: str) -> str:
-    """Those of a run."""
+    """The flags of a run."""
     backend, more = RUNS[name]
     return f"{COMMON} --data-backend {backend} --save-dir {name} {more}"
 
 
 def scores(name: str, folder: str) -> dict[str, Any]:
-    """What evaluate.py says of the parameters in a run's folder, or a checkpoint's."""
+    """What evaluate.py prints for the parameters in a run's folder, or a checkpoint's."""
     return json.loads(call("evaluate", f"--run {folder} --rec-val data/val.rec --data-backend "
                                        f"{RUNS[name][0]} --batch-size 3 --json"))
 
 
 def logits(name: str) -> list[list[float]]:
-    """What the symbol that export.py writes of a run makes of a fixed batch."""
+    """What the symbol that export.py writes for a run computes for a fixed batch."""
     call("export", f"--run {name} --format symbol --out exported")
     network = nn.SymbolBlock.imports("exported-symbol.json", ["data"], "exported-0000.params")
     return network(mx.nd.array(images())).asnumpy().tolist()
 
 
 def used(name: str) -> dict[str, Any]:
-    """What comes of a run's folder as it is."""
+    """The contents of a run's folder as it is."""
     newest = max(Path(name, "checkpoints").iterdir())
     return {"scores": scores(name, name), "scores of the checkpoint": scores(name, str(newest)),
             "logits": logits(name)}
 
 
 def images() -> np.ndarray:
-    """A batch for what was exported."""
+    """A batch for the exported network."""
     return np.random.default_rng(5).normal(size=(3, 3, 32, 32)).astype(np.float32)
 
 
 def instruction_sets() -> list[str]:
-    """Those of this processor that arithmetic uses."""
+    """The processor's flags that affect arithmetic."""
     info = Path("/proc/cpuinfo")
     words = info.read_text().split() if info.is_file() else []
     return sorted({word for word in words
@@ -140,7 +140,7 @@ def killed_in_the_third_epoch(name: str) -> Iterator[None]:
 
 
 def go_on(name: str) -> dict[str, Any]:
-    """What comes of a run's folder as it is, and when the run has gone on to its end; the same run
+    """The results of a run's folder as it is, and after resuming to the end; the same run
     from its start is in NAME-again."""
     before = used(name)
     call("train_imagenet", f"{flags(name)} --resume auto")
@@ -149,7 +149,7 @@ def go_on(name: str) -> dict[str, Any]:
 
 
 def make(name: str) -> dict[str, Any]:
-    """A run's two folders; what `go_on` says of the first one."""
+    """A run's two folders; what `go_on` says about the first one."""
     with killed_in_the_third_epoch(name):
         call("train_imagenet", flags(name))
     Path(name, ".lock").unlink()

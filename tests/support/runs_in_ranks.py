@@ -22,7 +22,7 @@ from gluon_tricks.parallel.ranks import Horovod, join
 
 
 class Unscaled(Horovod):
-    """Takes the mean of the gradients for their sum."""
+    """Mistakes the mean of the gradients for their sum."""
 
     def allreduce_gradients(self, gradients, **options):
         super().allreduce_gradients(gradients, **options)
@@ -30,7 +30,7 @@ class Unscaled(Horovod):
 
 
 class Alone(Horovod):
-    """Adds up nothing, and divides as though it had."""
+    """Sums nothing, and divides as if it had."""
 
     def allreduce_gradients(self, gradients, **options):
         return float(self.size)
@@ -44,7 +44,7 @@ def main():
         for network, mistake, settings in jobs:
             ranks.__class__ = globals()[mistake] if mistake else own
             classifiers.get_model = getattr(networks, network)
-            if ranks.rank and settings.get("init_params"):  # the first rank alone has the file
+            if ranks.rank and settings.get("init_params"):  # only rank 0 has the file
                 settings["init_params"] = "/nowhere.params"
             with contextlib.suppress(ReportedByAnotherRank):
                 train.train(Settings(**settings), make_task())

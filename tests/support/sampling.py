@@ -1,4 +1,4 @@
-"""What the tests of whole samples share: sets of pictures, and samples made of them."""
+"""What the tests of complete samples share: sets of images, and samples made from them."""
 
 import cv2
 import jpeg_writer
@@ -10,7 +10,7 @@ from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.data.order import EvalOrder
 from gluon_tricks.data.record import RecordSet, RecordWriter
 
-PIXELS = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}  # values as they are
+PIXELS = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}  # values unchanged
 PLAIN = {"color_jitter": 0.0, "pca_noise": 0.0, **PIXELS}
 SEED = 7
 
@@ -41,7 +41,7 @@ def natively(core, records, transform, **options):
 
 
 def smooth(height, width, seed=0):
-    """(height, width, 3) uint8 whose chroma is as good upsampled in one way as in another."""
+    """(height, width, 3) uint8 whose chroma is nearly the same however it is upsampled."""
     few = np.random.default_rng([seed, height, width]).integers(0, 256, (3, 3, 3), np.uint8)
     return cv2.resize(few, (width, height), interpolation=cv2.INTER_CUBIC)
 

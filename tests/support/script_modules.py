@@ -1,4 +1,4 @@
-"""Scripts as modules, so that tests may call their functions, or run them in their own process."""
+"""Scripts as modules, so that tests can call their functions, or run them in the test's process."""
 
 import importlib.util
 import os
@@ -22,7 +22,7 @@ def load_script(name: str) -> ModuleType:
 
 def run_script(name: str, *arguments) -> int:
     """Run scripts/NAME.py in this process, as `python scripts/NAME.py ARGUMENTS...` would; its exit
-    code. Environment, path and SIGTERM's handler are put back."""
+    code. Environment, path and SIGTERM's handler are restored."""
     file = SCRIPTS / f"{name}.py"
     argv = [str(file), *map(str, arguments)]
     handler = signal.getsignal(signal.SIGTERM)

@@ -1,6 +1,6 @@
 """killable.py for tests of several ranks: `python struck.py FLAGS --num-cpu-ranks 2`.
 
-STRIKE="RANK PLACE NTH EVENT" in the environment lets that rank, where it comes to PLACE for the
+STRIKE="RANK PLACE NTH EVENT" in the environment makes that rank, when it reaches PLACE for the
 NTH time, send itself the signal of that name, or its launcher (launcher:SIGINT), or fail with
 OSError. Places: start (of training), take (of a batch), check (between validation's batches).
 RANK_FLAGS='{"1": [FLAGS]}' gives a rank flags of its own. With TAKEN=FILE each rank adds

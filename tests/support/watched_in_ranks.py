@@ -1,7 +1,7 @@
 """Runs of tiny networks by the same ranks, watched: `watched_in_ranks.py JOBS.json FOLDER`.
 
 JOBS.json is {name: [network, settings, faults]}: a function of networks.py, what Settings takes,
-and {function of this file: [ranks that it befalls, its arguments...]}. Each rank writes what it
+and {function of this file: [ranks it applies to, its arguments...]}. Each rank writes what it
 held at the end to FOLDER/NAME.RANK.npz, what it saw to FOLDER/NAME.RANK.json.
 """
 
@@ -30,12 +30,12 @@ from gluon_tricks.parallel import launch
 from gluon_tricks.parallel.ranks import join
 from gluon_tricks.runs import checkpoint, runlog
 
-TRAINING = 45  # records of the training sets, by which their loaders are known
+TRAINING = 45  # records of the training sets, which identifies their loaders
 written = []  # files and folders that this process has changed
 
 
 def poisoned(*steps):
-    """These batches of the first epoch hold what is not a number."""
+    """These batches of the first epoch hold NaN."""
     def epoch(self, number=0, start_step=0, original=loader.RecordLoader.epoch):
         for batch in original(self, number, start_step):
             if number == 0 and batch.step in steps and self.order.records == TRAINING:
@@ -46,14 +46,14 @@ def poisoned(*steps):
 
 
 def left_out(*steps):
-    """These batches are empty, as though all their records were damaged."""
+    """These batches are empty, as if all their records were damaged."""
     return mock.patch.object(train, "timed", lambda run, batches: (
         loader.Batch(*(part[:0] for part in batch[:3]), batch.step)
         if batch.step in steps else batch for batch in batches))
 
 
 def overflow(number):
-    """The gradient of this batch of the first epoch has one infinite number."""
+    """The gradient of this batch of the first epoch has one infinite element."""
     def add_gradients(run, batch, tally, original=step.add_gradients):
         losses = original(run, batch, tally)
         if (run.progress.epoch, batch.step) == (0, number):
@@ -64,7 +64,7 @@ def overflow(number):
 
 
 def dynamic():
-    """The loss scale is dynamic, which no flag gives to FP32."""
+    """The loss scale is dynamic, which no flag can set for FP32."""
     def start(*arguments, original=train.start):
         run = original(*arguments)
         return dataclasses.replace(run, settings=dataclasses.replace(run.settings,
