@@ -1,4 +1,4 @@
-"""Top-1, top-5 and loss against NumPy's argsort; ties, numbers that are none, and no waiting."""
+"""Top-1, top-5 and loss against NumPy's argsort; ties, NaN, and no waiting."""
 
 import json
 
@@ -67,7 +67,7 @@ def test_the_mean_over_crops_is_that_of_probabilities(hybrid):
 
 
 def test_the_mean_over_crops_is_finite_where_probabilities_vanish():
-    """exp(-300) is no float32; log((exp(-300) + exp(-400)) / 2) is -300 - log 2."""
+    """exp(-300) underflows float32; log((exp(-300) + exp(-400)) / 2) is -300 - log 2."""
     got = MeanOverCrops(2)(mx.nd.array([[0, -300], [0, -400]])).asnumpy()
     np.testing.assert_allclose(got, [[0, -300 - np.log(2)]], atol=1e-4)
 
@@ -192,7 +192,7 @@ def test_hits_of_mixed_samples_are_weighted(classes):
 
 
 def test_weighted_hits_by_hand():
-    """The first label hits, the second, both, none; then logits that are none."""
+    """The first label hits, the second, both, neither; then logits that are NaN."""
     logits = [[9, 8, 7, 6, 5, 4, 3]] * 4 + [[np.nan] * 7, [9, np.inf, 0, 0, 0, 0, 0]]
     tally = Tally()
     mixed_update(tally, np.array(logits), [0, 3, 0, 6, 0, 1], [6, 0, 0, 5, 0, 1], [0.75] * 6)
