@@ -28,7 +28,7 @@ require_compiler() {
     include=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])') \
         || return
     [[ -f $include/Python.h ]] || missing+=(python3.11-dev)
-    require_packages "the tests build Horovod, which needs missing packages" "${missing[@]}"
+    require_packages "the tests build Horovod, for which packages are missing" "${missing[@]}"
 }
 
 install_horovod() { # DIR

@@ -162,7 +162,7 @@ def test_half_precision_parameters_do_not_load(tmp_path):
 
 
 def test_saturation_takes_blue_for_grey():
-    """Gluon's RandomSaturation at 0: all pixels should be gray."""
+    """Gluon's RandomSaturation at 0: all pixels should become their gray value."""
     image = np.array([[[200, 100, 50]]], np.float32)
     theirs = mx.nd.image.random_saturation(mx.nd.array(image), min_factor=0, max_factor=0)
     grey = 0.299 * 200 + 0.587 * 100 + 0.114 * 50

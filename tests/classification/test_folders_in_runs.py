@@ -115,9 +115,9 @@ def test_the_input_pipeline_is_measured_on_folders(run):
 def test_a_class_without_pictures_is_warned_of(run, data_dir):
     def warnings(name):
         text = (train(run(name)).folder / "train.log").read_text()
-        return [line for line in text.splitlines() if "has no picture of" in line]
+        return [line for line in text.splitlines() if "has no image of" in line]
 
     assert warnings("none empty") == []
     (data_dir / "train" / "dog").mkdir()
     line, = warnings("one empty")
-    assert line.endswith("warning: the training set has no picture of dog")
+    assert line.endswith("warning: the training set has no image of dog")

@@ -40,7 +40,7 @@ def test_each_backend_trains_and_evaluates_exactly(script, sets, tmp_path, backe
         request.getfixturevalue("native_core")
     done = script("train_imagenet", *sets(), "--data-backend", backend)
     assert done.returncode == 0, done.stderr
-    assert "on 7 pictures" in done.stdout
+    assert ", 7 images;" in done.stdout
     assert [line["val_count"] for line in epochs(tmp_path / "run")] == [7, 7]
     taken = {"auto": "native"}.get(backend, backend)
     assert re.search(rf"^data backend +{taken}\b", (tmp_path / "run" / "train.log").read_text(),
@@ -83,7 +83,7 @@ def test_damage_is_left_out_and_named_where_asked(script, sets, tmp_path, backen
     flags = sets(damaged=True)
     done = script("train_imagenet", *flags, "--on-bad-record", "skip", "--data-backend", backend)
     assert done.returncode == 0, done.stderr
-    assert "on 6 pictures" in done.stdout
+    assert ", 6 images;" in done.stdout
     assert [line["val_count"] for line in epochs(tmp_path / "run")] == [6, 6]
     log = (tmp_path / "run" / "train.log").read_text()
     for name, keys in (("train", DAMAGED_TRAIN), ("val", DAMAGED_VAL)):

@@ -71,7 +71,7 @@ def test_an_epoch_of_cifar10_reaches_forty_percent(unpack, script):
         "--num-epochs", 1, "--lr", 0.1, "--lr-mode", "cosine", "--save-dir", folder / "run",
         timeout=2400)
     assert trained.returncode == 0, trained.stderr
-    assert re.search(r"top-5 [\d.]+% on 5000 pictures", trained.stdout)
+    assert re.search(r"top-5 [\d.]+%, loss [\d.]+, 5000 images", trained.stdout)
     last = json.loads((folder / "run" / "log.jsonl").read_text().splitlines()[-1])
     assert last["kind"] == "end"
     assert last["top1"] > 0.40

@@ -43,7 +43,7 @@ def rewrite(folder, name, samples):
 def test_a_run_prints_its_scores_folder_and_curves(script, flags, records):
     done = script("train_imagenet", *flags)
     assert done.returncode == 0, done.stderr
-    assert "on 6 pictures" in done.stdout
+    assert ", 6 images;" in done.stdout
     assert f"run folder: {records / 'run'}" in done.stdout
     assert (records / "run" / "curves.png").is_file()
 
