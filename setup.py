@@ -1,6 +1,6 @@
 """Installs the package; every dependency is pinned to what MXNet 1.9.1 works with.
 
-MXNet itself comes by an extra, `[cpu]` or `[gpu]`, never both: the two packages overwrite
+MXNet itself comes with an extra, `[cpu]` or `[gpu]`, never both: the two packages overwrite
 each other's files.
 """
 
@@ -16,13 +16,13 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gluon_tricks/__init__.py")
 
 REQUIRED = [
     "numpy==1.23.5",  # MXNet 1.9.1 uses np.bool, which 1.24 removed
-    "opencv-python==4.11.0.86",  # decoding, resizing, colour spaces
+    "opencv-python==4.11.0.86",  # decoding, resizing, color spaces
     "gluoncv==0.10.5.post0",  # the model zoo beyond our ResNets
     "matplotlib==3.10.9",  # the curves of a run
     "tqdm>=4.66,<5",  # progress bars
     "tabulate>=0.9,<1",  # the summaries of a run
     "portalocker>=2.8,<5",  # one run a folder
-    # What gluoncv and matplotlib pull in; the newest of these may ask for a newer NumPy.
+    # What gluoncv and matplotlib pull in; the newest of these may need a newer NumPy.
     "pillow==11.3.0",
     "scipy==1.15.3",
     "pandas==2.3.3",
@@ -33,26 +33,26 @@ EXTRAS = {
     "cpu": ["mxnet==1.9.1"],  # the framework, CPU build
     "gpu": [
         "mxnet-cu112==1.9.1",  # the framework, CUDA 11 build: Maxwell to Ampere, and Ada
-        # CUDA itself, 1.9 GB; gluon_tricks/machine/cuda.py loads it, so that none need be installed
-        # beside NVIDIA's driver. The last that have the sonames which that build looks for.
+        # CUDA itself, 1.9 GB; gluon_tricks/machine/cuda.py loads it, so that only NVIDIA's driver
+        # has to be installed. The last versions with the sonames that the build looks for.
         "nvidia-cuda-runtime-cu11==11.8.89",  # memory, streams, launching kernels
         "nvidia-cuda-nvrtc-cu11==11.8.89",  # compiles fused operators at run time
         "nvidia-nvtx-cu11==11.8.86",  # names of ranges for NVIDIA's profilers
         "nvidia-cublas-cu11==11.11.3.6",  # matrix products: dense layers
         "nvidia-cufft-cu11==10.9.0.58",  # Fourier transforms
-        "nvidia-curand-cu11==10.3.0.86",  # random numbers: dropout, initialisation
+        "nvidia-curand-cu11==10.3.0.86",  # random numbers: dropout, initialization
         "nvidia-cusolver-cu11==11.4.1.48",  # linear algebra
         "nvidia-cudnn-cu11==8.9.6.50",  # convolutions, BatchNorm, pooling; 9 has another soname
         "nvidia-nccl-cu11==2.16.5",  # sums over GPUs
     ],
-    # Several devices. Its build imports MXNet: install it after that, and without build isolation;
+    # Several devices. Its build imports MXNet: install it afterwards, without build isolation;
     # docs/several-devices.md has the command.
     "horovod": ["horovod==0.28.1"],
     "tensorboard": ["tensorboardX>=2.6,<3"],  # --tensorboard: event files without TensorFlow
     "export": [  # scripts/export.py --format onnx
         "onnx==1.16.2",  # what MXNet 1.9.1's exporter writes with; 1.18 lacks what it calls
-        "onnxruntime==1.18.1",  # runs what was exported, for the check; works with NumPy 1.23
-        "protobuf==3.20.3",  # onnx's files; tensorboardX takes it, too
+        "onnxruntime==1.18.1",  # runs what was exported, to check it; works with NumPy 1.23
+        "protobuf==3.20.3",  # onnx's files; tensorboardX uses it, too
     ],
     "test": [
         "pytest>=8,<10",  # the test runner
@@ -70,7 +70,7 @@ NATIVE = Path("gluon_tricks/_native")
 def native_extension() -> list[Extension]:
     """The C++ decoder. Optional: without a compiler or libjpeg the package installs without it.
 
-    GLUON_TRICKS_NATIVE=required makes a failed build fail the install, with the compiler's words.
+    GLUON_TRICKS_NATIVE=required makes a failed build fail the install, with the compiler's output.
     """
     try:
         import pybind11  # its headers bind C++ to Python; pyproject.toml names it for the build
@@ -83,7 +83,7 @@ def native_extension() -> list[Extension]:
         [str(NATIVE / file.name) for file in files if file.suffix == ".cpp"],
         depends=[str(NATIVE / file.name) for file in files],
         include_dirs=[pybind11.get_include()], libraries=["jpeg"],
-        # No contraction and no -march: the same bits on every machine of one architecture.
+        # No contraction and no -march: bit-identical on all machines of one architecture.
         extra_compile_args=["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno",
                             "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros",
                             "-fvisibility=hidden", "-Wall", "-Wextra",

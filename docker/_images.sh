@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154
-# Makes and runs images by buildah; sourced by check.sh, which says more, and sets $clone.
+# Builds and runs images with buildah; sourced by check.sh, which says more and sets $clone.
 
 base_image=docker.io/library/debian:bookworm-slim
 
@@ -24,8 +24,8 @@ require_tools() {
             apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# open_storage DIR: images lie in DIR, or in a folder that is deleted at the end; so is $work, the
-# folder for all else.
+# open_storage DIR: keeps images in DIR, or in a folder that is deleted at the end, as is $work, the
+# folder for everything else.
 open_storage() {
     export BUILDAH_ISOLATION=chroot
     work=$(mktemp -d -p "${TMPDIR:-/var/tmp}" gluon-tricks-check.XXXXXX)
@@ -46,7 +46,7 @@ clean_up() {
     if [[ $storage == "$work" ]]; then
         buildah rm --all >/dev/null || true
         buildah rmi --all --force >/dev/null || true
-        # The storage mounts itself; what is mounted must not be deleted through.
+        # The storage mounts itself; deleting must not go through a mount.
         umount -- "$storage/storage/overlay" 2>/dev/null || true
     elif [[ ${container:-} ]]; then
         close_image || true
@@ -54,7 +54,7 @@ clean_up() {
     rm -rf --one-file-system -- "$work"
 }
 
-# debian:bookworm-slim's stand-in. What this machine needs to reach its registries goes into it.
+# Makes a stand-in for debian:bookworm-slim, with what this machine needs to reach its registries.
 make_base() {
     local root=$work/base container
     if buildah images -q "$base_image" &>/dev/null; then return; fi
@@ -83,11 +83,11 @@ _configure_base() { # ROOT
     fi
     apt-config dump | grep -E '^Acquire::(https?|Check-|Retries)' \
         >"$1/etc/apt/apt.conf.d/99-host" || true
-    # Not where an install of ca-certificates would put its own.
+    # Not at the path where installing ca-certificates would put its own.
     cp -L -- /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/host.pem"
     printf '%s\n' "[global]" "cert = /etc/ssl/host.pem" >"$1/etc/pip.conf"
     for key in index-url proxy trusted-host timeout; do
-        # The environment's settings come first, as in pip.
+        # The environment's settings take precedence, as in pip.
         python3 -m pip config list | sed -nE "s/^(:env:|global)\.$key='(.*)'\$/$key = \2/p" \
             | head -n 1 >>"$1/etc/pip.conf"
     done
@@ -97,7 +97,7 @@ _configure_base() { # ROOT
 build() { # TARGET: of the Dockerfile of $clone
     local log=$work/build-$1 start=$SECONDS
     echo "building $1"
-    # SHELL is Docker's, not OCI's.
+    # The Dockerfile's SHELL exists only in Docker's format, not in OCI's.
     if ! buildah bud --format docker --layers --pull-never --target "$1" \
         --tag "gluon-tricks:$1" --ignorefile "$clone/docker/Dockerfile.dockerignore" \
         -f "$clone/docker/Dockerfile" "$clone" &>"$log"; then
@@ -109,10 +109,9 @@ build() { # TARGET: of the Dockerfile of $clone
         "$(buildah images --noheading --format '{{.Size}}' "gluon-tricks:$1")"
 }
 
-# open_image TARGET: sets $container, one that all checks of the image share, and the image's
-# $entrypoint.
+# open_image TARGET: sets $container, which all checks of the image share, and $entrypoint.
 open_image() {
-    # Gloo asks for the address of the host's name.
+    # Gloo resolves the host's name.
     container=$(buildah from --add-host container:127.0.0.1 --pull-never \
         "localhost/gluon-tricks:$1")
     buildah config --hostname container "$container" 2>/dev/null
@@ -125,7 +124,7 @@ close_image() {
     container=""
 }
 
-# within OPTIONS... -- COMMAND...: without the entrypoint.
+# within OPTIONS... -- COMMAND...: runs a command without the entrypoint.
 within() {
     local options=()
     while [[ $1 != -- ]]; do
@@ -135,8 +134,8 @@ within() {
     buildah run "${options[@]}" "$container" "$@"
 }
 
-# image OPTIONS... COMMAND...: through the entrypoint, as `docker run OPTIONS... IMAGE COMMAND...`;
-# buildah's own `run` leaves that out. Options have their value as a word of its own.
+# image OPTIONS... COMMAND...: runs a command through the entrypoint, like `docker run OPTIONS...
+# IMAGE COMMAND...`; buildah's own `run` skips it. An option's value must be a separate word.
 image() {
     local options=()
     while [[ ${1-} == -* ]]; do

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the images and tries them out: bash docker/check.sh [--keep DIR] [cpu] [gpu]
+# Builds the images and tests them: bash docker/check.sh [--keep DIR] [cpu] [gpu]
 #
-# Without a Docker engine, as root on a Debian: by buildah, with no isolation but chroot, on a
-# debootstrapped base that stands in for debian:bookworm-slim and knows this machine's certificates,
-# proxies and index of pip. Everything lies in a folder under TMPDIR (/var/tmp) that is deleted at
-# the end; --keep DIR leaves the images in DIR, whose finished layers the next call takes over.
+# Needs no Docker engine, but root on Debian: uses buildah, isolated only by chroot, on a
+# debootstrapped base that stands in for debian:bookworm-slim and has this machine's certificates,
+# proxies and pip index. Everything is in a folder under TMPDIR (/var/tmp) that is deleted at the
+# end; --keep DIR keeps the images in DIR, and the next call reuses their finished layers.
 # Exit codes: 0 all is well, 1 a check or a build failed, 2 wrong input, 130 and 143 signals.
 set -euo pipefail
 
@@ -40,7 +40,7 @@ done
 require_tools
 open_storage "$keep"
 
-check() { # WHAT COMMAND...: the command's output is shown where it fails
+check() { # WHAT COMMAND...: runs the command, and shows its output if it fails
     local what=$1
     shift
     if "$@" &>"$work/output"; then
@@ -52,7 +52,7 @@ check() { # WHAT COMMAND...: the command's output is shown where it fails
     fi
 }
 
-says() { # CODE PATTERN COMMAND...: it ends with that code, and its output has a line like that
+says() { # CODE PATTERN COMMAND...: whether it exits with that code and prints a line like that
     local code=0
     "${@:3}" &>"$work/said" || code=$?
     cat -- "$work/said"
@@ -60,7 +60,7 @@ says() { # CODE PATTERN COMMAND...: it ends with that code, and its output has a
     ((code == $1)) && grep -qE -- "$2" "$work/said"
 }
 
-# Beside what buildah says of the exit code.
+# Whether the output was one line, apart from what buildah says about the exit code.
 one_line() {
     sed -E '/^(Error: .*|subprocess exited with )(exit )?status [0-9]+$/d' "$work/said" |
         tee /dev/stderr | wc -l | grep -x 1
@@ -73,7 +73,7 @@ lint() {
         && cd -- "$clone" && "$work/lint/bin/shellcheck" -x docker/*.sh scripts/*.sh
 }
 
-# ---- what is true of both images
+# ---- checks of both images
 
 no_leftovers() {
     # shellcheck disable=SC2016
@@ -87,7 +87,7 @@ no_leftovers() {
         test -z "$(find / -xdev -name "*.a" -size +1M -not -path "/proc/*")"'
 }
 
-signal_at_once() { # before the command has a handler; as process 1 of a namespace of its own
+signal_at_once() { # before the command has a handler; as process 1 of its own namespace
     local root starter code=0
     root=$(buildah mount "$container") || return
     # shellcheck disable=SC2016
@@ -123,7 +123,7 @@ check_common() {
 
 # ---- cpu
 
-# A run that the signal ends: it exits with 143, and what it saved is whole.
+# A run that is ended by SIGTERM: it exits with 143, and its checkpoint is complete.
 stops_and_saves() { # NAME FLAGS...
     local runs=$work/runs name=$1 pid code=0
     image -v "$runs:/runs" --user 4321:4321 train_imagenet --model resnet18_v1d --input-size 64 \
@@ -134,7 +134,7 @@ stops_and_saves() { # NAME FLAGS...
         kill -0 "$pid" || return
         sleep 1
     done
-    # The entrypoint's own, of all that have the command line in theirs.
+    # Only the entrypoint, among all processes whose command line contains this one.
     pkill -TERM -f "^${entrypoint[0]} .* --save-dir $name( |\$)" || return
     wait "$pid" || code=$?
     echo "exit code $code"
@@ -155,11 +155,11 @@ refuses_folder() {
 
 quickstart() {
     mkdir -p -- "$work/runs" && chown 4321:4321 -- "$work/runs"
-    says 0 '^top-1 9[0-9.]+%.* 500 pictures$' \
+    says 0 '^top-1 9[0-9.]+%.* 500 images$' \
         image -v "$work/runs:/runs" --user 4321:4321 quickstart
 }
 
-# Two "hosts", of which one is reached by ssh alone: horovodrun starts a rank on each.
+# Two "hosts", one of them reachable only by ssh: horovodrun starts a rank on each.
 two_hosts() { # USER
     local keys=$work/keys-$1 port=12345 server code=0
     mkdir -- "$keys" && ssh-keygen -q -t ed25519 -N '' -f "$keys/id_ed25519" || return
@@ -176,7 +176,7 @@ two_hosts() { # USER
     return $code
 }
 
-# The tests of this clone, on the package of the image.
+# Runs this clone's tests on the image's package.
 fast_tests() {
     local files=() data=()
     mapfile -t -d '' files < <(cd -- "$clone" && git ls-files -z -- ':!gluon_tricks' ':!scripts')
@@ -215,8 +215,8 @@ check_cpu() {
 
 # ---- gpu
 
-# NVIDIA's own driver library, as Debian packages it, with no driver and no GPU under it. Only the
-# checks see it.
+# NVIDIA's own driver library, as packaged by Debian, without a driver or a GPU. Only the checks see
+# it.
 fetch_driver() {
     local base
     [[ ! -d $work/driver ]] || return 0
@@ -245,7 +245,7 @@ misses_the_driver_alone() {
 
 check_gpu() {
     check "gpu: a driver library for the checks" fetch_driver
-    check "gpu: the libraries are complete but for the driver's" misses_the_driver_alone
+    check "gpu: the libraries are complete except the driver's" misses_the_driver_alone
     check "gpu: MXNet asks for the driver's, there is no stub" says 1 'libcuda.so.1' \
         image python -c 'import mxnet'
     check "gpu: MXNet with CUDA and cuDNN; no GPU" says 0 '^1.9.1 True True 0$' with_driver \
@@ -262,7 +262,7 @@ print(mx.__version__, has('CUDA'), has('CUDNN'), mx.context.num_gpus())"
     doctor
 }
 
-# Where the clone has scripts/doctor.py: what it finds in the image.
+# What scripts/doctor.py, if the clone has it, finds in the image.
 doctor() {
     [[ -f $clone/scripts/doctor.py ]] || return 0
     if [[ $target == cpu ]]; then

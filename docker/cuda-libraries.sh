@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lets the system find the libraries of the CUDA wheels in /opt/venv. The driver's own, libcuda, is
-# none of them: the container toolkit brings the host's.
+# not one of them: the container toolkit mounts the host's.
 set -euo pipefail
 
 printf '%s\n' /opt/venv/lib/python3.11/site-packages/nvidia/*/lib \

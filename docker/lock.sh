@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Writes docker/requirements-*.txt again from setup.py and pyproject.toml: bash docker/lock.sh
+# Rewrites docker/requirements-*.txt from setup.py and pyproject.toml: bash docker/lock.sh
 #
-# Every package of an image, of the quickstart's environment (requirements-cpu.txt) and of the
-# tests' (that and requirements-test.txt), with the hashes of its files. Needs uv (pip install uv).
-# Run it after a pin of setup.py has changed; tests/docker/test_requirements.py says when that was
+# They list every package of an image, of the quickstart's environment (requirements-cpu.txt) and of
+# the tests' (that and requirements-test.txt), with the hashes of its files. Needs uv (pip install
+# uv). Run it after changing a pin in setup.py; tests/docker/test_requirements.py fails if that was
 # forgotten.
-# What is locked stays as it is where setup.py allows it: delete a file to have the newest.
+# Locked versions stay if setup.py allows them: delete a file to get the newest.
 set -euo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -17,8 +17,8 @@ pin() { # PACKAGE: its pin in setup.py
     grep -oP "\"\K$1==[^\"]+" setup.py
 }
 
-# What is not taken from setup.py as it is. OpenCV comes without its windows, which want libGL;
-# gluoncv asks for opencv-python by name, and an override that never holds takes that out.
+# What differs from setup.py. OpenCV is the headless one, since its windows need libGL; gluoncv
+# requires opencv-python by name, and an override that never applies removes that.
 pin opencv-python | sed 's/==/-headless==/' >"$work/headless.in"
 echo "opencv-python; sys_platform == 'never'" >"$work/overrides.txt"
 python3 - >"$work/build.in" <<'END'
@@ -33,7 +33,7 @@ END
 echo "cmake<4" >"$work/test.in"
 
 lock() { # NAME ARGUMENTS...
-    # Only an index: what else the machine is configured to offer has other hashes.
+    # Only an index: other sources that this machine may be configured to use have other hashes.
     uv pip compile --no-config --quiet --generate-hashes \
         --python-version 3.11.2 --python-platform x86_64-manylinux_2_36 \
         --custom-compile-command "bash docker/lock.sh" --no-annotate \
@@ -41,7 +41,7 @@ lock() { # NAME ARGUMENTS...
 }
 
 for device in cpu gpu; do
-    # Horovod's needs, but not itself: it is built after the rest, see requirements-horovod.txt.
+    # What Horovod needs, but not Horovod, which is built after the rest: requirements-horovod.txt.
     lock "$device" setup.py "$work/headless.in" --overrides "$work/overrides.txt" \
         --extra "$device" --extra horovod --extra tensorboard --extra export \
         --no-emit-package horovod
@@ -49,8 +49,8 @@ done
 pin horovod | lock horovod --no-deps -
 lock build "$work/build.in" --constraints docker/requirements-cpu.txt
 
-# What the tests need besides requirements-cpu.txt, at versions that go with it: all three are
-# installed at once.
+# What the tests need besides requirements-cpu.txt, at compatible versions: all three files are
+# installed together.
 mapfile -t cpu < <(grep -oP '^[a-z0-9-]+(?===)' docker/requirements-cpu.txt)
 lock test setup.py "$work/headless.in" "$work/test.in" --overrides "$work/overrides.txt" \
     --extra cpu --extra horovod --extra tensorboard --extra export --extra test \

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# Finds Python 3.11 and makes virtual environments; sourced by quickstart.sh and test.sh. Each step
-# that may fail ends in `|| return`: bash ignores `set -e` in a function whose result is tested.
+# Finds Python 3.11 and creates virtual environments; sourced by quickstart.sh and test.sh. Each
+# step that may fail ends in `|| return`: bash ignores `set -e` in a function whose result is tested.
 
 clone=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd -P)
 
-# find_python: prints the path of a Python 3.11 that can make virtual environments.
+# find_python: prints the path of a Python 3.11 that can create virtual environments.
 find_python() {
     local name version path found="" bare=""
     for name in python3.11 python3 python; do
-        # Run, not only looked up: a version manager's shim can be there and lead nowhere.
+        # Run it, do not only look it up: a version manager's shim may exist and lead nowhere.
         path=$("$name" -c 'import sys; print(sys.executable)' 2>/dev/null) || continue
         version=$("$path" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || continue
         if [[ $version != 3.11 ]]; then
@@ -31,8 +31,8 @@ find_python() {
     return 2
 }
 
-# make_venv DIR LOCK...: DIR becomes a virtual environment with what those files of docker/ lock,
-# and the project, editable. Does nothing if an earlier run has done it.
+# make_venv DIR LOCK...: makes DIR a virtual environment with the packages in those lock files of
+# docker/ and the project, editable. Does nothing if an earlier run has done it.
 make_venv() {
     local dir python
     dir=$(realpath -m -- "$1") || return
@@ -42,7 +42,7 @@ make_venv() {
     locked "$dir" _install "$dir" "$python" "${@:2}"
 }
 
-# The libraries that MXNet's wheel takes from the system and a small system lacks.
+# Checks for the system libraries that MXNet's wheel needs and a minimal system lacks.
 _require_libraries() { # PYTHON
     local missing=()
     "$1" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null || missing+=(libgomp1)
@@ -50,8 +50,8 @@ _require_libraries() { # PYTHON
     require_packages "MXNet needs system libraries that are missing here" "${missing[@]}"
 }
 
-# require_packages WHY PACKAGE...: with packages to install, says why and how and returns 2; as root
-# in CI, installs them.
+# require_packages WHY PACKAGE...: if any packages are given, says why and how to install them and
+# returns 2; as root in CI, installs them.
 require_packages() {
     (($# > 1)) || return 0
     if ((EUID == 0)) && [[ ${CI:-} == true ]] && command -v apt-get >/dev/null; then
@@ -64,7 +64,7 @@ require_packages() {
     fi
 }
 
-# locked DIR COMMAND...: runs the command while no other run works on DIR.
+# locked DIR COMMAND...: runs the command while holding a lock on DIR.
 locked() {
     mkdir -p -- "$1" || return
     (
@@ -77,13 +77,13 @@ pip_in() { # DIR ARGUMENTS...
     PIP_DISABLE_PIP_VERSION_CHECK=1 "$1/bin/python" -m pip -q "${@:2}"
 }
 
-# install_project DIR: all environments of a clone share what is built in its folder.
+# install_project DIR: installs the project; a clone's environments share what is built in it.
 install_project() {
     locked "$clone" pip_in "$1" install --no-deps --no-build-isolation -e "$clone"
 }
 
-# What DIR/gluon_tricks.stamp says of a finished install. DIR comes first: an environment that was
-# moved or copied has scripts that point to the old place.
+# Prints the content of DIR/gluon_tricks.stamp for a finished install. DIR comes first: an
+# environment that was moved or copied has scripts that point to the old path.
 _stamp() ( # DIR LOCK...
     printf '%s\n' "$1" "$clone"
     LC_ALL=C # the order of the names
@@ -97,7 +97,7 @@ is_installed() { # DIR LOCK...
 
 _install() { # DIR PYTHON LOCK...
     local stamp=$1/gluon_tricks.stamp unfinished=$1/gluon_tricks.unfinished locks=("${@:3}")
-    ! is_installed "$1" "${locks[@]}" || return 0 # by the run that held the lock
+    ! is_installed "$1" "${locks[@]}" || return 0 # installed by the run that held the lock
     _make_bare "$1" "$2" || return
     echo "installing the pinned CPU stack into $1 (about 1 minute)"
     # Both OpenCVs go: they own the same files, and an earlier install may have left either.
@@ -111,18 +111,18 @@ _install() { # DIR PYTHON LOCK...
     _stamp "$1" "${locks[@]}" >"$stamp" && rm -f -- "$unfinished"
 }
 
-# Leaves a working environment in the DIR of _install: the one that is there, or a new one. Deletes
-# only what these functions made themselves; DIR may be any folder that the user named.
+# Leaves a working environment in _install's DIR, the existing one or a new one. Deletes only what
+# these functions created; DIR may be any folder that the user named.
 _make_bare() { # DIR PYTHON
     local made="" good='import pip, sys; sys.exit(sys.version_info[:2] != (3, 11))'
     [[ ! -f $stamp ]] || IFS= read -r made <"$stamp" || true
     if [[ ! -e $unfinished && ${made:-$1} == "$1" ]] && "$1/bin/python" -c "$good" 2>/dev/null; then
         return 0
     elif [[ ! -e $unfinished && ! $made && $(ls -A -- "$1") ]]; then
-        echo "$1 holds something else than a Python 3.11 environment; move it away" >&2
+        echo "$1 exists and is not a Python 3.11 environment; move it away" >&2
         return 2
     fi
-    echo "making a virtual environment in $1"
+    echo "creating a virtual environment in $1"
     touch -- "$unfinished" \
         && find "$1" -mindepth 1 -maxdepth 1 ! -name gluon_tricks.unfinished -exec rm -rf -- {} + \
         && "$2" -m venv "$1"

@@ -1,4 +1,4 @@
-"""Exact top-1, top-5, loss and calibration error of trained parameters on a validation set.
+"""Compute top-1, top-5, loss and calibration error of trained parameters on a validation set.
 
     python scripts/evaluate.py --run runs/a --rec-val val.rec
     python scripts/evaluate.py --model resnet50_v1d --params best.params --rec-val val.rec
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gluon_tricks.inference.evaluations import Plan, Result
 
 ROW = "{:>10}{:>12}{:>7}{:>9}{:>9}{:>9}{:>9}{:>10}"  # of the table of several evaluations
-HEADER = ("input size", "crop ratio", "crops", "top-1", "top-5", "loss", "ECE", "pictures")
+HEADER = ("input size", "crop ratio", "crops", "top-1", "top-5", "loss", "ECE", "images")
 
 
 def main() -> int | None:
@@ -41,7 +41,7 @@ def main() -> int | None:
     )
 
     several = max(len(flags.sizes), len(flags.ratios)) > 1
-    for number, result in enumerate(evaluations(_plan(flags))):  # none, but on the first rank
+    for number, result in enumerate(evaluations(_plan(flags))):  # only the first rank gets any
         if several and not flags.json and number == 0:
             print(ROW.format(*HEADER))
         _show(result, flags, several)
@@ -50,56 +50,57 @@ def main() -> int | None:
 
 def _parser() -> cli.Parser:
     parser = cli.Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=cli.path, metavar="DIR", help="a run's folder, or a "
-                        "checkpoint's: its settings hold where no flag is given")
+    parser.add_argument("--run", type=cli.path, metavar="DIR", help="the folder of a run or a "
+                        "checkpoint; flags override its settings")
     parser.add_argument("--model", default=argparse.SUPPRESS, help="the network, as in training; "
                         "without --params, with GluonCV's parameters")
     parser.add_argument("--params", type=cli.path, help="a .params file, ours or GluonCV's")
     parser.add_argument("--input-size", dest="sizes", default=(), type=numbers(int, distinct=True),
-                        metavar="N[,N...]", help="sides of the pictures the network sees "
+                        metavar="N[,N...]", help="side of the network's input images in pixels "
                         "(default: the run's, else the network's own)")
     parser.add_argument("--crop-ratio", dest="ratios", default=(), metavar="R[,R...]",
                         type=numbers(float, distinct=True), help="input size / resized shorter "
-                        "edge; all sizes and ratios are combined (default: the run's, 0.875)")
-    parser.add_argument("--crops", type=int, choices=(1, 10), default=1, help="of each picture: "
-                        "the centre, or the corners, the centre and their mirror images, of which "
-                        "--batch-size counts each; probabilities are averaged")
-    parser.add_argument("--json", action="store_true", help="print a JSON object a line")
+                        "edge; each ratio is used with each size (default: the run's, 0.875)")
+    parser.add_argument("--crops", type=int, choices=(1, 10), default=1, help="per image: the "
+                        "center, or the corners and the center with their mirror images, each of "
+                        "which counts toward --batch-size; probabilities are averaged")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument("--confusion", type=cli.output(".png"), metavar="FILE.png",
                         help="draw the confusion matrix")
     parser.add_argument("--per-class", type=cli.output(".csv"), nargs="?", const=True,
-                        metavar="FILE.csv", help="accuracy by class, the worst first; without a "
-                        "file it is printed")
+                        metavar="FILE.csv", help="write accuracy by class, the worst first; print "
+                        "it if no file is given")
     parser.add_argument("--predictions", type=cli.output(".csv"), metavar="FILE.csv",
-                        help="key, label, predicted class and its probability of each picture")
+                        help="write each image's key, label, predicted class and its probability")
     add_flags(parser, Settings, only=for_script(Settings, "evaluate"))
     return parser
 
 
 def _check(flags: argparse.Namespace, settings: Settings) -> None:
-    """Raise InputError for flags that do not go together."""
+    """Raise InputError for flags that cannot be combined."""
     if flags.run and flags.params:
-        raise InputError("--params has no meaning with --run, whose own are taken: leave one out")
+        raise InputError("--params cannot be combined with --run, which has its own: drop one of "
+                         "them")
     if flags.run and not flags.run.is_dir():
-        raise InputError(f"--run {flags.run} is no folder: give a run's or a checkpoint's, or "
+        raise InputError(f"--run {flags.run} is not a folder: give a run's or a checkpoint's, or "
                          "--model and --params")
     if not flags.run and not settings.model:
         raise InputError("give --run DIR, --model and --params FILE, or --model alone, which "
                          "downloads GluonCV's parameters")
     if settings.dct_shortcut == "train":
-        raise InputError("--dct-shortcut train has no meaning in evaluation: take always or never")
+        raise InputError("--dct-shortcut train does nothing in evaluation: use always or never")
     if flags.crops > 1:
         for given, flag in (
                 (settings.data_backend in ("native", "mxnet"),
                  f"--data-backend {settings.data_backend}"),
                 (settings.dct_shortcut == "always", "--dct-shortcut always")):
             if given:
-                raise InputError(f"{flag} cannot make --crops {flags.crops}: leave it out, and "
-                                 "OpenCV does")
+                raise InputError(f"{flag} does not support --crops {flags.crops}: drop it to use "
+                                 "OpenCV")
     files = [file for file in (flags.confusion, flags.per_class, flags.predictions) if file]
     if files and max(len(flags.sizes), len(flags.ratios)) > 1:
-        raise InputError("--confusion, --per-class and --predictions are of one --input-size and "
-                         "one --crop-ratio: give one of each")
+        raise InputError("--confusion, --per-class and --predictions need a single --input-size "
+                         "and a single --crop-ratio: give one of each")
     if len(set(files)) < len(files):
         raise InputError("--per-class and --predictions name the same file: give two")
 
@@ -113,7 +114,7 @@ def _plan(flags: argparse.Namespace) -> "Plan":
 
 
 def _show(result: "Result", flags: argparse.Namespace, several: bool) -> None:
-    """Print a result, and write the files that were asked for."""
+    """Print a result and write the files that were asked for."""
     from gluon_tricks.classification.evaluate import flat
     from gluon_tricks.inference import reports
 
@@ -136,11 +137,11 @@ def _show(result: "Result", flags: argparse.Namespace, several: bool) -> None:
     else:
         print(f"top-1 {top1:.2%} ({found['correct1']}), top-5 {top5:.2%} "
               f"({found['correct5']}), loss {scores.loss:.4f}, calibration error "
-              f"{result.calibration_error:.2%}, {scores.count} pictures")
+              f"{result.calibration_error:.2%}, {scores.count} images")
         if flags.per_class is True:
             print(reports.class_table(rows))
-    if sys.stdout:  # None where a parent closed it
-        sys.stdout.flush()  # the next one may take hours
+    if sys.stdout:  # None if a parent closed it
+        sys.stdout.flush()  # the next result may take hours
     if flags.per_class not in (None, True):
         reports.write_csv(flags.per_class, reports.CLASS_COLUMNS, rows)
     if flags.confusion:

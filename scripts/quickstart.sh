@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # From a fresh clone to a trained network: bash scripts/quickstart.sh [--shuffle-labels] [--epochs N] [--dir DIR]
 #
-# Makes .venv (or takes the environment that GLUON_TRICKS_VENV names as it is, as the images do),
-# draws a demo data set, packs it, trains ResNet-18-D on it with the paper's tricks and evaluates it,
-# all in DIR (demo in the clone by default). What an earlier run has finished is not done again.
-# --shuffle-labels deals the training labels out at random: what is learnt then must be worth
-# nothing on the held-out pictures.
+# Creates .venv (or uses the environment that GLUON_TRICKS_VENV names, as the Docker images do),
+# generates a demo data set, packs it, trains ResNet-18-D on it with the paper's tricks and
+# evaluates it, all in DIR (default: demo in the clone). Re-running skips finished steps.
+# --shuffle-labels shuffles the training labels: accuracy on the held-out images must then be no
+# better than chance.
 set -euo pipefail
 
 # shellcheck source=scripts/_venv.sh
@@ -47,19 +47,19 @@ done
 pictures=$dir/pictures
 run=$dir/runs/$name
 
-# require_ready DIR: makes sure that an environment which somebody else made has this project, from
-# this folder. Nothing is installed into it.
+# require_ready DIR: checks that an environment made elsewhere has this project, from this folder.
+# Installs nothing into it.
 require_ready() {
     local found
     if [[ ! -x $1/bin/python ]]; then
-        echo "GLUON_TRICKS_VENV=$1 is no environment: it has no bin/python" >&2
+        echo "GLUON_TRICKS_VENV=$1 is not a virtual environment: it has no bin/python" >&2
         return 2
     fi
-    # From the root: the folder that python is started in is no part of the environment.
+    # From the root: the folder that python is started in is not part of the environment.
     found=$(cd / && "$1/bin/python" 2>/dev/null \
         -c 'import gluon_tricks; print(gluon_tricks.__path__[0])') || found=none
     if [[ $found != "$clone/gluon_tricks" ]]; then
-        echo "GLUON_TRICKS_VENV=$1 has not this project (found: $found); activate it and run," \
+        echo "GLUON_TRICKS_VENV=$1 lacks this project (found: $found); activate it and run," \
             "in $clone, pip install --no-deps --require-hashes -r docker/requirements-cpu.txt &&" \
             "pip install --no-deps -e ." >&2
         return 2
@@ -76,11 +76,11 @@ fi
 python=$venv/bin/python
 mkdir -p "$dir"
 
-step() { # MESSAGE: what is done now, in bold on a terminal
+step() { # MESSAGE: announces a step, in bold on a terminal
     if [[ -t 1 ]]; then printf '\n\033[1m%s\033[0m\n' "$1"; else printf '\n%s\n' "$1"; fi
 }
 
-step "1. Pictures: $pictures"
+step "1. Images: $pictures"
 [[ -d $pictures ]] || "$python" -m gluon_tricks.prepare.demo "$pictures"
 
 step "2. RecordIO: $dir/train.rec, $dir/val.rec"
@@ -96,7 +96,7 @@ done
 
 step "3. Training: $run"
 if ! grep -qs '"kind": "end"' "$run/log.jsonl"; then
-    # What an interrupted training left is kept, aside.
+    # Keeps what an interrupted training left, under another name.
     [[ ! -e $run ]] || mv "$run" "$run-unfinished-$(date +%Y%m%d-%H%M%S)"
     "$python" "$clone/scripts/train_imagenet.py" --model resnet18_v1d --input-size 64 \
         --rec-train "$dir/train.rec" --rec-val "$dir/val.rec" --save-dir "$run" \

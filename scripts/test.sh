@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Runs the tests: bash scripts/test.sh [--slow] [pytest arguments...]
 #
-# Installs everything that the tests need, Horovod too, into .venv-test, or into the folder that
-# GLUON_TRICKS_TEST_VENV names. --slow adds the tests that take minutes. Paths among the
-# arguments are relative to the root of the clone. Builds the native decoder where g++ and libjpeg's
-# headers are there (as root in CI it installs them), skips its tests elsewhere.
+# Installs everything that the tests need, including Horovod, into .venv-test or the folder that
+# GLUON_TRICKS_TEST_VENV names. --slow adds the tests that take minutes. Paths among the arguments
+# are relative to the root of the clone. Builds the native decoder if g++ and libjpeg's headers are
+# installed (as root in CI it installs them), and otherwise skips its tests.
 #
-# Runs pytest twice, with the same arguments: on all cores, up to 8, without the tests that are
-# marked `alone`; then these, one by one. Of the arguments, -m narrows both runs (and replaces
-# "not slow", as in pytest), -n is for the first, and after -x or --maxfail a failure of the first
-# is the last. --pdb makes both run in one process. A file named by --junitxml is the second run's.
+# Runs pytest twice, with the same arguments: on all cores, up to 8, without the tests marked
+# `alone`; then these, one by one. -m narrows both runs (and replaces "not slow", as in pytest), -n
+# applies to the first, and with -x or --maxfail a failure in the first skips the second. --pdb runs
+# both in one process. A file named by --junitxml is the second run's.
 set -euo pipefail
 
 # shellcheck source=scripts/_venv.sh
@@ -19,7 +19,7 @@ has_horovod() { # DIR
     "$1/bin/python" -c 'import horovod.mxnet' 2>/dev/null
 }
 
-# Horovod comes as source only. On a bare Debian, g++ also brings the libraries of MXNet.
+# Horovod comes as source only. On a minimal Debian, g++ also brings the libraries MXNet needs.
 require_compiler() {
     local python include missing=()
     python=$(find_python) || return
@@ -28,7 +28,7 @@ require_compiler() {
     include=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])') \
         || return
     [[ -f $include/Python.h ]] || missing+=(python3.11-dev)
-    require_packages "the tests build Horovod, which needs more than is here" "${missing[@]}"
+    require_packages "the tests build Horovod, for which packages are missing" "${missing[@]}"
 }
 
 install_horovod() { # DIR
@@ -36,20 +36,20 @@ install_horovod() { # DIR
     require_compiler || return
     echo "building Horovod for MXNet on the CPU (2 to 5 minutes, once)"
     build_horovod "$1" || return 1
-    # pip's cache may have held a wheel that was built for another framework.
+    # pip's cache may have a wheel that was built for another framework.
     has_horovod "$1" || build_horovod "$1" --no-cache-dir || return 1
     "$1/bin/python" -c 'import horovod.mxnet' || return 1
 }
 
-# Without build isolation, since Horovod's CMake imports mxnet; through a link, since it cannot
-# find mxnet where the path has a space.
+# Without build isolation, since Horovod's CMake imports mxnet; through a symlink, since it cannot
+# find mxnet if the path has a space.
 build_horovod() ( # DIR PIP-ARGUMENTS...
     dir=$1
     shift
     work=$(mktemp -d) || exit
     trap 'rm -rf -- "$work"' EXIT
     ln -s -- "$dir" "$work/venv" || exit
-    # Without MAKEFLAGS it runs eight compilers, whatever the machine.
+    # Without MAKEFLAGS it runs eight compilers on any machine.
     PATH=$work/venv/bin:$PATH MAKEFLAGS=${MAKEFLAGS:--j$(nproc)} \
         HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 \
         HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 HOROVOD_CPU_OPERATIONS=GLOO \
@@ -58,7 +58,7 @@ build_horovod() ( # DIR PIP-ARGUMENTS...
     pip_in "$dir" install --force-reinstall --no-deps "$work"/horovod-*.whl
 )
 
-# has_native DIR: whether the C++ decoder is there, built from the sources that are there.
+# has_native DIR: whether the C++ decoder is built from the current sources.
 has_native() {
     "$1/bin/python" -I 2>/dev/null - <<'END'
 import sys
@@ -69,7 +69,7 @@ sys.exit(why_not() is not None)
 END
 }
 
-# require_native PYTHON: makes sure of what the C++ decoder's build needs, as require_packages does.
+# require_native PYTHON: checks for what the C++ decoder's build needs, like require_packages.
 require_native() {
     local include missing=()
     include=$("$1" -c 'import sysconfig; print(sysconfig.get_paths()["include"])') || return
@@ -80,15 +80,15 @@ require_native() {
     require_packages "the tests of the native decoder will skip" "${missing[@]}"
 }
 
-# build_native DIR: builds the C++ decoder, which make_venv goes without where its build fails; here
-# the compiler's words are shown and the status is not 0.
+# build_native DIR: builds the C++ decoder. Unlike in make_venv, which continues without it, a
+# failed build shows the compiler's output and returns nonzero.
 build_native() {
     ! has_native "$1" || return 0
     echo "building the native decoder"
     GLUON_TRICKS_NATIVE=required install_project "$1"
 }
 
-# Its functions' tests source it.
+# The tests of these functions source this file.
 [[ $0 == "${BASH_SOURCE[0]}" ]] || return 0
 
 venv=$(realpath -m -- "${GLUON_TRICKS_TEST_VENV:-$clone/.venv-test}")
@@ -124,7 +124,7 @@ fi
 cd -- "$clone"
 export PATH="$venv/bin:$PATH" # for tests that start horovodrun or python by name
 
-run() { # MARKS ARGUMENTS...: 5 where no test is left
+run() { # MARKS ARGUMENTS...: returns 5 if no test is left
     echo "== tests marked: $1"
     python -m pytest -m "$1" "${@:2}"
 }
@@ -132,7 +132,7 @@ run() { # MARKS ARGUMENTS...: 5 where no test is left
 many=0 alone=0
 run "${marks:+($marks) and }not alone" -n auto --maxprocesses 8 --dist loadfile \
     --no-loadscope-reorder "${arguments[@]}" || many=$?
-# 2 and more: interrupted, or pytest cannot run at all; but for 5, no tests.
+# 2 and more: interrupted, or pytest cannot run at all; except 5, no tests.
 if ((many > 1 && many != 5)) || ((many == 1 && stop)); then
     exit "$many"
 fi

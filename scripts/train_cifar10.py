@@ -1,9 +1,9 @@
-"""Train on CIFAR-10: GluonCV's train_cifar10.py and, by --mixup, its train_mixup_cifar10.py.
+"""Train on CIFAR-10: GluonCV's train_cifar10.py and, with --mixup, its train_mixup_cifar10.py.
 
     python scripts/train_cifar10.py --num-epochs 200 --lr-decay-epoch 100,150
 
 Reads folders (train/ and val/ under --data-dir), RecordIO (--rec-train, --rec-val, --use-rec), or
-the binary files of the data set, which it downloads where there are none.
+the data set's binary files, which it downloads if they are missing.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from gluon_tricks.engine import command
 from gluon_tricks.errors import InputError
 from gluon_tricks.parallel.ranks import infer_device_count
 
-TRAIN, CLASSES = 50_000, 10  # what is assumed where no data is read
+TRAIN, CLASSES = 50_000, 10  # assumed if no data is read
 
 
 def build_parser() -> cli.Parser:
@@ -33,14 +33,14 @@ def build_parser() -> cli.Parser:
         own.add_argument(flag, dest=setting, type=kind, default=argparse.SUPPRESS,
                          help=f"the same as --{setting.replace('_', '-')}")
     own.add_argument("--save-plot-dir", type=cli.path, metavar="DIR", help="copy the curves there, "
-                     "as MODEL_history.png, when the run is done")
+                     "as MODEL_history.png, at the end of the run")
     own.add_argument("--logging-dir", type=cli.path, metavar="DIR", help="copy the log there, as "
-                     "train_cifar10_MODEL.log, when the run is done")
+                     "train_cifar10_MODEL.log, at the end of the run")
     return parser
 
 
 def copy_to(folder: Path, flag: str) -> Path:
-    """The folder, made. Raises InputError where that cannot be."""
+    """Create the folder that `flag` names. Raises InputError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -49,7 +49,7 @@ def copy_to(folder: Path, flag: str) -> Path:
 
 
 def provide(settings: Settings) -> None:
-    """Unpack the data set's binary files where the settings name no other form of it."""
+    """Unpack the data set's binary files if the settings name no other form of it."""
     folder = settings.image_folder("train")
     if folder is not None and not folder.is_dir():
         from gluon_tricks.prepare.cifar import cifar10_records  # late: it imports OpenCV

@@ -17,7 +17,7 @@ SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
 
 @pytest.fixture
 def end(capsys):
-    """end(main): the exit code and what stands on stderr."""
+    """end(main): the exit code and what is on stderr."""
     handler = signal.getsignal(signal.SIGTERM)
 
     def run(main):
@@ -165,7 +165,7 @@ def test_a_rank_takes_its_cores_before_all_else():
     (1, "ReportedByAnotherRank(2)", 2, False), (1, "Stopped(signal.SIGTERM, 'saved')", 143, False),
     (1, "SystemExit(0)", 0, True), (0, "OSError('full')", 1, False)])
 def test_a_rank_that_fails_is_gone_before_its_peers_are_told(rank, ending, code, shut_down):
-    """What Horovod does when Python exits stands here as a line on stderr."""
+    """A line on stderr represents what Horovod does when Python exits."""
     process = python(
         "import atexit, signal, sys\nfrom gluon_tricks import cli\n"
         "from gluon_tricks.errors import *\n"

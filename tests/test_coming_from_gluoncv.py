@@ -1,4 +1,4 @@
-"""What docs/coming-from.md says of GluonCV and MXNet, shown on them; ours beside.
+"""What docs/coming-from.md says about GluonCV and MXNet, shown on them and compared with ours.
 
 Run one by its name: python -m pytest tests/test_coming_from_gluoncv.py -k wraps
 """
@@ -103,7 +103,7 @@ def test_group_norm_crashes_when_hybrid():
 
 
 class Payload:
-    """Makes a file where it is unpickled: it could do anything else."""
+    """Creates a file when it is unpickled: it could do anything else."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -130,8 +130,8 @@ def test_loading_trainer_states_runs_code(tmp_path):
 def test_workers_draw_the_same_random_numbers(run_python):
     """NumPy's generator, which mixup and Gluon's augmenters use, is copied to each worker.
 
-    In a process of its own, which leaves at once: a worker that is forked beside the threads of
-    other tests may hang, and the loader waits for it for ever.
+    In a process of its own, which exits at once: a worker that is forked next to the threads of
+    other tests may hang, and the loader waits for it forever.
     """
     done = run_python("""
         import os, time
@@ -163,10 +163,10 @@ def test_half_precision_parameters_do_not_load(tmp_path):
 
 
 def test_saturation_takes_blue_for_grey():
-    """Gluon's RandomSaturation at 0: all pixels should be their grey."""
-    picture = np.array([[[200, 100, 50]]], np.float32)
-    theirs = mx.nd.image.random_saturation(mx.nd.array(picture), min_factor=0, max_factor=0)
+    """Gluon's RandomSaturation at 0: all pixels should become their gray value."""
+    image = np.array([[[200, 100, 50]]], np.float32)
+    theirs = mx.nd.image.random_saturation(mx.nd.array(image), min_factor=0, max_factor=0)
     grey = 0.299 * 200 + 0.587 * 100 + 0.114 * 50
     np.testing.assert_allclose(theirs.asnumpy().ravel(), 0.114 * 50, rtol=1e-5)
-    np.testing.assert_allclose(gluoncv_jitter(picture, np.array([1, 1, 0]), np.arange(3)).ravel(),
+    np.testing.assert_allclose(gluoncv_jitter(image, np.array([1, 1, 0]), np.arange(3)).ravel(),
                                grey, rtol=1e-5)

@@ -206,7 +206,7 @@ def test_an_environment_is_made_from_the_lock_once(make_venv, steps, copy, tmp_p
     venv = tmp_path / "venv"
     done, asked = make_venv(venv)
     assert (done.returncode, done.stderr, asked) == (0, "", steps)
-    assert done.stdout == (f"making a virtual environment in {venv}\n"
+    assert done.stdout == (f"creating a virtual environment in {venv}\n"
                            f"installing the pinned CPU stack into {venv} (about 1 minute)\n")
     done, asked = make_venv(venv)
     assert (done.returncode, done.stdout, done.stderr, asked) == (0, "", "", [])
@@ -229,7 +229,7 @@ def test_an_install_that_failed_is_begun_again(make_venv, steps, copy, tmp_path)
     (tmp_path / "venv" / "half").touch()
     done, asked = make_venv(tmp_path / "venv")
     assert (done.returncode, done.stderr, asked) == (0, "", steps)
-    assert "making a virtual environment" in done.stdout
+    assert "creating a virtual environment" in done.stdout
     assert not (tmp_path / "venv" / "half").exists()
     # Nor does one that failed over a finished one count as that.
     before = (copy / CPU).read_text()
@@ -245,7 +245,7 @@ def test_an_environment_that_was_moved_is_made_again(make_venv, steps, tmp_path)
     make_venv(tmp_path / "venv")
     (tmp_path / "venv").rename(tmp_path / "moved")
     done, asked = make_venv(tmp_path / "moved")
-    assert "making a virtual environment" in done.stdout
+    assert "creating a virtual environment" in done.stdout
     assert (done.returncode, asked) == (0, steps)
 
 
@@ -254,7 +254,7 @@ def test_what_somebody_else_made_is_not_deleted(make_venv, tmp_path):
     (tmp_path / "venv" / "thesis.tex").touch()
     done, asked = make_venv(tmp_path / "venv")
     assert (done.returncode, done.stdout, asked) == (2, "", [])
-    assert done.stderr == (f"{tmp_path}/venv holds something else than a Python 3.11 environment; "
+    assert done.stderr == (f"{tmp_path}/venv exists and is not a Python 3.11 environment; "
                            "move it away\n")
     assert (tmp_path / "venv" / "thesis.tex").exists()
 
@@ -348,7 +348,7 @@ def test_quickstart_refuses_an_environment_of_another_project(tmp_path, package)
     done = quickstart(tmp_path, environment(tmp_path, package))
     assert (done.returncode, done.stdout) == (2, "")
     line, = done.stderr.splitlines()
-    assert f"GLUON_TRICKS_VENV={tmp_path}/venv has not this project" in line
+    assert f"GLUON_TRICKS_VENV={tmp_path}/venv lacks this project" in line
     assert line.endswith(f"in {ROOT}, pip install --no-deps --require-hashes -r {CPU} && "
                          "pip install --no-deps -e .")
     assert not (tmp_path / "demo").exists()
@@ -357,5 +357,5 @@ def test_quickstart_refuses_an_environment_of_another_project(tmp_path, package)
 def test_quickstart_refuses_what_is_no_environment(tmp_path):
     done = quickstart(tmp_path, tmp_path / "nowhere")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (f"GLUON_TRICKS_VENV={tmp_path}/nowhere is no environment: "
+    assert done.stderr == (f"GLUON_TRICKS_VENV={tmp_path}/nowhere is not a virtual environment: "
                            "it has no bin/python\n")

@@ -84,7 +84,7 @@ def test_uniform_smoothing_is_gluoncvs(classes, eps):
     got = smooth_labels(mx.nd, labels, classes, eps, uniform=True).asnumpy()
     np.testing.assert_allclose(got, gluoncv_smooth(labels, classes, eps).asnumpy(), rtol=1e-6)
     np.testing.assert_allclose(got.astype(np.float64).sum(axis=1), 1, rtol=1e-5)
-    # eps dealt out over all K is (K - 1) / K of it dealt out over the others.
+    # eps spread over all K is (K - 1) / K of it spread over the others.
     np.testing.assert_allclose(got, smoothed([1, 0, classes - 1], classes,
                                              eps * (classes - 1) / classes), rtol=1e-6)
 

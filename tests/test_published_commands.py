@@ -1,4 +1,4 @@
-"""GluonCV's published training commands: taken as they are, built, and some of them run."""
+"""GluonCV's published training commands: accepted as they are, built, and some of them run."""
 
 import math
 
@@ -94,8 +94,8 @@ def test_group_norm_is_refused_where_channels_have_no_groups(model):
 
 @pytest.fixture
 def run(tmp_path, noise_records):
-    """run(command, size): the result of a published command on four pictures of three classes, two
-    a batch, on the CPU; and its settings. What the hardware and the data decide is given anew."""
+    """run(command, size): the result of a published command on four images of three classes, two
+    a batch, on the CPU; and its settings. What depends on hardware and data is overridden."""
     def start(command, size, *more):
         for part, count in (("train", 4), ("val", 3)):
             noise_records(tmp_path / part, count, (size + 9, size + 9), 3)

@@ -95,7 +95,7 @@ def test_the_engine_knows_no_images_and_no_classes():
 
 
 def test_one_file_alone_imports_the_native_decoder():
-    """The rest must work where it was not built."""
+    """The rest must work if it was not built."""
     naming = [path for path in FILES if re.search(
         r"gluon_tricks(\._native| import _native)", path.read_text())]
     assert naming == [ROOT / "gluon_tricks" / "data" / "native.py"]

@@ -20,19 +20,19 @@ FIGURES = ("top1", "top5")
 
 
 class Predictions(NamedTuple):
-    """What a network says of the records of a rank's share, one by one: (records,) each."""
+    """A network's prediction for each record of a rank's share: arrays of shape (records,)."""
 
-    indices: np.ndarray  # which records these are
+    indices: np.ndarray  # of the records
     labels: np.ndarray
-    predicted: np.ndarray  # the first class
-    probabilities: np.ndarray  # its
+    predicted: np.ndarray  # the most probable class
+    probabilities: np.ndarray  # of that class
 
 
 class Evaluator:
-    """Sums cross-entropy, top-1 and top-5 of the batches it takes.
+    """Accumulates cross-entropy, top-1 and top-5 over batches.
 
-    Of several crops of each image the probabilities are averaged; the loss is the negative
-    logarithm of their mean. `each` is called with a batch and its logits (images, classes).
+    With several crops of each image the probabilities are averaged, and the loss is the negative
+    logarithm of their mean. `each` is called with every batch and its logits (images, classes).
     """
 
     def __init__(self, network: HybridBlock, classes: int, device: mx.Context,
@@ -46,8 +46,8 @@ class Evaluator:
         self._each = each
 
     def take(self, batch: Batch) -> mx.nd.NDArray:
-        """Predict and count; the logits, which the device may yet compute."""
-        images = batch.images.reshape(-1, *batch.images.shape[-3:])  # crops in a row
+        """Score one batch; returns its logits, which the device may still be computing."""
+        images = batch.images.reshape(-1, *batch.images.shape[-3:])  # an image's crops are adjacent
         logits = self._network(mx.nd.array(images, ctx=self._device, dtype=self._dtype))
         if self._average:
             logits = self._average(logits)
@@ -58,15 +58,15 @@ class Evaluator:
         return logits
 
     def scores(self, ranks: Ranks) -> Scores:
-        """Over all ranks."""
+        """The scores so far, over all ranks."""
         return mean_scores(self._tally.sums().over(ranks))
 
 
 def evaluate(network: HybridBlock, loader: Loader, *, classes: int, device: mx.Context,
              dtype: str = "float32", ranks: Ranks | None = None) -> Scores:
-    """Scores over all records of `loader` but those it skips as damaged; of all ranks' shares.
+    """Scores over all records of `loader`, on all ranks, except those it skips as damaged.
 
-    Raises RunFault if the count of samples is not that of the records.
+    Raises RunFault if the number of samples differs from the number of records.
     """
     evaluator = Evaluator(network, classes, device, dtype)
     return validation.evaluate(evaluator, network, loader, ranks=ranks or Ranks())
@@ -74,7 +74,7 @@ def evaluate(network: HybridBlock, loader: Loader, *, classes: int, device: mx.C
 
 def evaluate_each(network: HybridBlock, loader: Loader, *, classes: int, device: mx.Context,
                   crops: int = 1, ranks: Ranks | None = None) -> tuple[Scores, Predictions]:
-    """As `evaluate`, with what the network says of each record of this rank's share."""
+    """Like `evaluate`, and also the prediction for each record of this rank's share."""
     top = TopClass()
     indices, labels, tops = [], [], []
 
@@ -92,7 +92,7 @@ def evaluate_each(network: HybridBlock, loader: Loader, *, classes: int, device:
 
 
 def correct(scores: Scores, figure: str) -> int:
-    """How many samples a figure counts as right."""
+    """How many samples a figure counts as correct."""
     return round(scores.figures[figure] * scores.count)
 
 
@@ -103,6 +103,6 @@ def flat(scores: Scores) -> dict[str, float]:
 
 
 def shown(scores: Scores) -> str:
-    """Scores for people."""
+    """Scores as text for people."""
     return (f"top-1 {scores.figures['top1']:.2%}, top-5 {scores.figures['top5']:.2%}, "
             f"loss {scores.loss:.4f}, {scores.count} images")

@@ -1,11 +1,11 @@
-"""The .states files of GluonCV's scripts: gluon.Trainer's optimiser arrays, which are a pickle.
+"""Reads the .states files of GluonCV's scripts: gluon.Trainer's optimizer state, a pickle.
 
-Loading a pickle can run anything. This reads one without: of what a file names, NDArrays become
-NumPy arrays, built here from their bytes, other classes of MXNet's and its friends stubs that do
-nothing, and a file that names anything else is refused.
+Loading a pickle can run arbitrary code. This reader runs none: it turns NDArrays into NumPy arrays,
+built here from their bytes; replaces other classes of MXNet and its companions by stubs that do
+nothing; and refuses a file that names anything else.
 
-The pickle is {index: state} or ({index: state}, optimiser). A state is an array, None, or tuples of
-such; FP16 weights have (momentum, FP32 weights). The indices are those of Trainer: all parameters,
+The pickle is {index: state} or ({index: state}, optimizer). A state is an array, None, or a tuple
+of these; FP16 weights have (momentum, FP32 weights). The indices are Trainer's: all parameters,
 statistics included, sorted by their old names.
 """
 
@@ -28,7 +28,7 @@ _INERT = ("mxnet", "gluoncv", "numpy", "collections", "horovod")  # packages
 
 
 class _Stub:
-    """In place of an object that is not needed: takes all that a pickle gives, does nothing."""
+    """Stands in for an object that is not needed: accepts whatever a pickle gives, does nothing."""
 
     def __new__(cls, *_, **__):
         return super().__new__(cls)
@@ -50,7 +50,7 @@ class _Stub:
 
 
 class _Array(_Stub):
-    """An NDArray; `value` is NumPy's."""
+    """Stands in for an NDArray; `value` is the NumPy array."""
 
     value: np.ndarray | None = None
 
@@ -62,12 +62,12 @@ class _Array(_Stub):
 
 
 def _bytes(data: bytes | str = b"", encoding: str = "latin-1") -> bytes:
-    """In place of bytearray, which would also take a number of bytes to allocate."""
+    """Stands in for bytearray, which would also accept a number of bytes to allocate."""
     return data.encode("latin-1") if isinstance(data, str) else bytes(memoryview(data))
 
 
 class _Reader(pickle.Unpickler):
-    """Builds arrays and nothing else."""
+    """An unpickler that builds arrays and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in (("builtins", "bytearray"), ("__builtin__", "bytearray")):
@@ -82,9 +82,9 @@ class _Reader(pickle.Unpickler):
 
 
 def read(path: Path) -> tuple[dict[int, list[np.ndarray]], str | None]:
-    """The arrays of each index, and the optimiser's name where the file tells.
+    """The arrays of each index, and the optimizer's name if the file has it.
 
-    Raises InputError for what gluon.Trainer does not write.
+    Raises InputError for a file that gluon.Trainer would not write.
     """
     if not path.is_file():
         raise InputError(f"--resume-states {path} is missing: give GluonCV's .states file")
@@ -94,13 +94,13 @@ def read(path: Path) -> tuple[dict[int, list[np.ndarray]], str | None]:
         pair = isinstance(content, tuple) and len(content) == 2
         states, optimizer = content if pair else (content, None)
         if not isinstance(states, dict) or not all(type(index) is int for index in states):
-            raise pickle.UnpicklingError("it holds no states by number")
+            raise pickle.UnpicklingError("it has no states keyed by number")
         arrays = {index: list(_flat(state)) for index, state in states.items()}
     except Exception as error:  # a pickle can fail in any way
         reason = (str(error) or repr(error)).splitlines()[0][:200]
-        raise InputError(f"--resume-states {path} is no file of gluon.Trainer's save_states "
-                         f"({reason}); nothing in it was run: leave it out, momentum then starts "
-                         "anew") from error
+        raise InputError(f"--resume-states {path} was not written by gluon.Trainer's save_states "
+                         f"({reason}); nothing in it was run: drop the flag, and momentum starts "
+                         "from zero") from error
     return arrays, type(optimizer).__name__.lower() if isinstance(optimizer, _Stub) else None
 
 
@@ -115,15 +115,15 @@ def _flat(state: Any) -> Iterator[np.ndarray]:
 
 
 def load(path: Path, update: ParameterUpdater, network: HybridBlock, optimizer: str) -> None:
-    """Give a run's optimiser, called `optimizer`, the arrays of a file.
+    """Load a file's arrays into a run's optimizer, whose name is `optimizer`.
 
-    A file of FP16 weights fits an FP32 run, whose weights are then those that the file keeps in
-    FP32, and the reverse. Raises InputError where a file does not fit.
+    A file with FP16 weights fits an FP32 run, which then takes the FP32 copies that the file keeps;
+    the reverse works too. Raises InputError if the file does not fit.
     """
     states, theirs = read(path)
     if theirs not in (None, optimizer):
-        raise InputError(f"--resume-states {path} is of the optimiser {theirs}: give --optimizer "
-                         f"{theirs}, or leave the file out")
+        raise InputError(f"--resume-states {path} is of the optimizer {theirs}: give --optimizer "
+                         f"{theirs}, or drop the file")
     names, own, given = old_names(network), update.arrays(), {}
     order = [names[name] for name in sorted(names)]
     try:
@@ -139,12 +139,12 @@ def load(path: Path, update: ParameterUpdater, network: HybridBlock, optimizer: 
         update.load(given)
     except ValueError as error:
         raise InputError(f"--resume-states {path}: {error}: give the file that was saved with "
-                         "--resume-params, or leave it out") from error
+                         "--resume-params, or drop it") from error
 
 
 def _set(network: HybridBlock, name: str, weight: np.ndarray) -> None:
-    """Raises ValueError where the weight is of another shape."""
+    """Set a weight. Raises ValueError if its shape differs."""
     parameter = network._collect_params_with_prefix()[name]
     if parameter.shape != weight.shape:
-        raise ValueError(f"the weight {name!r} is of another shape")
+        raise ValueError(f"the weight {name!r} has a different shape")
     parameter.set_data(mx.nd.array(weight, dtype=parameter.dtype))

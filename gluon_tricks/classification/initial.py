@@ -1,4 +1,4 @@
-"""The parameters that a run starts from, where they are not drawn: --init-params and the like."""
+"""Loads the parameters a run starts from when they are not random: --init-params and the like."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,11 +25,12 @@ from gluon_tricks.runs.progress import Progress
 
 
 def load_initial(network: HybridBlock, settings: Settings, classes: list[str] | None) -> list[str]:
-    """Give an initialised network the parameters that the settings name; lines for the log, which
-    warn where these are of other classes than the training set's `classes`, or were fed otherwise.
+    """Load the parameters that the settings name into an initialized network.
 
-    With --new-classifier the last layer keeps its own. Raises InputError where there are none, or
-    they are of another network, and where one is not finite.
+    Returns lines for the log, with a warning if the parameters are for classes other than the
+    training set's `classes`, or for inputs normalized differently. With --new-classifier the last
+    layer keeps its initial values. Raises InputError if the parameters are missing, are not this
+    network's, or are not all finite.
     """
     source = settings.init_params or settings.use_pretrained or settings.resume_params
     if source is None:
@@ -37,27 +38,27 @@ def load_initial(network: HybridBlock, settings: Settings, classes: list[str] | 
     found = weights.of_zoo(settings.model) if source == ZOO else weights.find(source)
     if found.model and found.model.lower() != settings.model.lower():
         raise InputError(f"{found.path} is of {found.model}, not of {settings.model}: give other "
-                         "parameters, or the same --model")
+                         "parameters, or the matching --model")
     arrays = with_structural_names(network, read_parameters(found.path))
     kept = classifier_parameter_names(network) if settings.new_classifier else []
     arrays.update({name: own for name, own in named_arrays(network).items() if name in kept})
     check_fit(network, arrays, found.path, start=True)
     if not all_finite(list(arrays.values())):
-        raise InputError(f"{found.path} holds numbers that are not finite, it is of a run that "
+        raise InputError(f"{found.path} has values that are not finite, from a run that "
                          "diverged: give other parameters")
     set_arrays(network, arrays)
-    # The zoo's classes have other names than their folders.
-    warnings = mismatches(found, settings, None if kept else classes, "take other parameters, or "
+    # The zoo's names of classes differ from those of their folders.
+    warnings = mismatches(found, settings, None if kept else classes, "use other parameters, or "
                           "--new-classifier") if Path(source).expanduser().exists() else []
     return [f"parameters from {found.path}" + (
-        f", all but those of {kept[0].rpartition('.')[0]}" if kept else ""),
+        f", except those of {kept[0].rpartition('.')[0]}" if kept else ""),
         *(f"warning: {said}" for said in warnings)]
 
 
 def mismatches(found: weights.Weights, settings: Settings, classes: list[str] | None,
                remedy: str) -> Iterator[str]:
-    """In what the run that made parameters was another one than this: the meaning of labels, where
-    `classes` are known, and how pictures are normalised; as far as what lies beside them says."""
+    """How the run that made the parameters differs from this one, as far as the files next to them
+    say: in the meaning of the labels, if `classes` are known, and in how images are normalized."""
     try:
         check_same_classes(found.path, found.classes, classes, remedy)
     except InputError as error:
@@ -70,20 +71,20 @@ def mismatches(found: weights.Weights, settings: Settings, classes: list[str] | 
 
 
 def check_teacher(settings: Settings, classes: list[str] | None) -> None:
-    """Raise InputError where what lies beside the teacher's parameters says that its labels are of
-    other classes than the training set's, or that its pictures were normalised otherwise."""
+    """Raise InputError if the files next to the teacher's parameters say that its classes are not
+    the training set's, or that its images were normalized differently."""
     source = settings.teacher_params or settings.teacher
     if source is None or not Path(source).expanduser().exists():
-        return  # the zoo's, whose classes have other names than their folders
-    said = next(mismatches(weights.find(source), settings, classes, "take another teacher"), None)
+        return  # the zoo's, whose names of classes differ from those of their folders
+    said = next(mismatches(weights.find(source), settings, classes, "use another teacher"), None)
     if said is not None:
         raise InputError(f"the teacher: {said}")
 
 
 def resume_gluoncv_run(network: HybridBlock, updater: ParameterUpdater,
                        settings: Settings) -> Progress:
-    """Where a run goes on whose parameters are --resume-params; its optimiser is given what
-    --resume-states holds. Raises InputError where that does not fit."""
+    """Where a run that starts from --resume-params resumes; loads --resume-states, if given, into
+    its optimizer. Raises InputError if they do not fit."""
     if settings.resume_states:
         gluoncv_states.load(Path(settings.resume_states).expanduser(), updater, network,
                             settings.optimizer)

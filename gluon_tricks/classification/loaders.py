@@ -1,4 +1,4 @@
-"""The sets of a run and their loaders, made from the settings."""
+"""Builds a run's data sets and their loaders from the settings."""
 
 import dataclasses
 import math
@@ -25,23 +25,23 @@ Loader = RecordLoader | ImageRecordLoader
 
 
 def open_records(settings: Settings, part: str, classes: list[str] | None = None) -> ImageSet:
-    """The set of `part`, "train" or "val", that the settings name.
+    """Open the data set of `part`, "train" or "val", that the settings name.
 
-    Where it is a folder, its labels follow `classes`, the training set's. Raises InputError where
-    there is none, or not one for the data backend.
+    A folder is labeled by `classes`, the training set's. Raises InputError if there is no such set,
+    or the data backend cannot read it.
     """
     found = open_set(*settings.rec_paths(part), settings.image_folder(part), classes)
     if isinstance(found, FolderSet) and settings.data_backend == "mxnet":
-        raise InputError(f"--data-backend mxnet reads RecordIO alone, and {found.path} is a folder "
-                         "of pictures: pack it with scripts/im2rec.py, or take another "
+        raise InputError(f"--data-backend mxnet reads only RecordIO, and {found.path} is a folder "
+                         "of images: pack it with scripts/im2rec.py, or use another "
                          "--data-backend")
     return found
 
 
 def train_loader(settings: Settings, records: ImageSet, skipped: Iterable[int] = (),
                  ranks: Ranks | None = None) -> Loader:
-    """Shuffled, augmented batches, a rank's share; of settled settings. `skipped` names damaged
-    records."""
+    """Shuffled, augmented batches of a rank's share, from resolved settings; `skipped` are the
+    indices of damaged records."""
     ranks = ranks or Ranks()
     order = TrainOrder(len(records), settings.batch_size, settings.seed, ranks.rank, ranks.size,
                        accumulate=settings.accumulate)
@@ -58,9 +58,9 @@ def train_loader(settings: Settings, records: ImageSet, skipped: Iterable[int] =
 
 def eval_loader(settings: Settings, records: ImageSet, skipped: Iterable[int] = (),
                 ranks: Ranks | None = None, crops: int = 1) -> Loader:
-    """Every record once, over all ranks. Raises InputError where a label is beyond the classes.
+    """Every record once, over all ranks. Raises InputError if a label is beyond the classes.
 
-    With 10 `crops` of each picture a batch has a tenth of the pictures: it is no larger.
+    With 10 `crops` of each image a batch has a tenth as many images, so it is no larger.
     """
     check_labels(records, records.labels, settings.num_classes)
     ranks = ranks or Ranks()
@@ -75,7 +75,7 @@ def eval_loader(settings: Settings, records: ImageSet, skipped: Iterable[int] = 
 
 
 def train_transform(settings: Settings) -> TrainTransform:
-    """What training does to a picture; of settled settings."""
+    """What training does to an image, from resolved settings."""
     return TrainTransform(
         size=settings.input_size, area=settings.crop_area or (1.0, 1.0),
         padding=4 if settings.crop == "pad" else None, color_jitter=settings.color_jitter,
@@ -85,7 +85,7 @@ def train_transform(settings: Settings) -> TrainTransform:
 
 
 def eval_transform(settings: Settings, crops: int = 1) -> EvalTransform:
-    """What validation does to a picture; with 10 `crops` a TenCropTransform."""
+    """What validation does to an image; with 10 `crops` a TenCropTransform."""
     resize = None if settings.crop == "pad" else round(settings.input_size / settings.crop_ratio)
     kind = {1: EvalTransform, 10: TenCropTransform}[crops]
     return kind(size=settings.input_size, resize=resize, mean=settings.rgb_mean,
@@ -93,8 +93,7 @@ def eval_transform(settings: Settings, crops: int = 1) -> EvalTransform:
 
 
 def _workers(settings: Settings) -> int:
-    """Threads of this process: its share of what a machine's ranks have together, but 4 at least
-    where 4 are asked for."""
+    """Threads of this process: its share of the machine's, but at least 4 if 4 are asked for."""
     wanted = settings.num_data_workers
     if not wanted:
         return cores_for_this_rank(cores())
@@ -102,9 +101,9 @@ def _workers(settings: Settings) -> int:
 
 
 def loading(settings: Settings, *, training: bool) -> dict[str, Any]:
-    """What all loaders of ours take.
+    """The arguments that training and evaluation loaders share.
 
-    Raises InputError where the shortcut is asked for and the native decoder is missing.
+    Raises InputError if the DCT shortcut is asked for and the native decoder is missing.
     """
     missing = native.why_not()
     if missing and settings.data_backend == "auto" and settings.dct_shortcut in ("train", "always"):
@@ -116,8 +115,8 @@ def loading(settings: Settings, *, training: bool) -> dict[str, Any]:
             "skip_damaged": settings.on_bad_record == "skip", "dtype": settings.array_dtype}
 
 
-def taken_backend(settings: Settings, loader: Loader) -> Settings:
-    """The settings with the data backend that a training loader has taken, and what it does with
+def resolve_backend(settings: Settings, loader: Loader) -> Settings:
+    """The settings with the data backend that a training loader chose, and with how it decodes
     large crops."""
     shortcut = "train" if loader.backend == "native" and settings.crop == "resized" else "never"
     return dataclasses.replace(settings, data_backend=loader.backend,
@@ -125,20 +124,20 @@ def taken_backend(settings: Settings, loader: Loader) -> Settings:
 
 
 def damaged_records(settings: Settings, records: ImageSet) -> list[int]:
-    """The records that surely cannot be decoded, found without decoding.
+    """Indices of the records that certainly cannot be decoded, found without decoding.
 
-    Raises InputError for the first of them unless the settings say to skip them, and where no
-    other record is left.
+    Raises InputError for the first of them unless the settings say to skip them, and if all records
+    are damaged.
     """
     found = quick_check(records, _workers(settings))
     if found and settings.on_bad_record == "fail":
         index, damage = found[0]
         raise InputError(f"{records.name(index)}: {damage.reason}; {len(found)} of {len(records)} "
-                         "records are damaged: mend them (a .rec is packed again), or leave them "
-                         "out by --on-bad-record skip")
+                         "records are damaged: fix them (pack a .rec again), or skip them with "
+                         "--on-bad-record skip")
     if len(found) == len(records):
-        raise InputError(f"{records.path}: all {len(records)} records are damaged: mend them (a "
-                         ".rec is packed again)")
+        raise InputError(f"{records.path}: all {len(records)} records are damaged: fix them (pack "
+                         "a .rec again)")
     return [index for index, _ in found]
 
 
@@ -147,5 +146,5 @@ def check_labels(records: ImageSet, labels: Sequence[int], classes: int) -> None
     beyond = np.flatnonzero(np.asarray(labels) >= classes)
     if len(beyond):
         raise InputError(f"{records.name(beyond[0])}, has the label {labels[beyond[0]]}, beyond "
-                         f"the network's {classes} classes; give the set those of the training set "
-                         "(im2rec.py --classes), or give --num-classes")
+                         f"the network's {classes} classes; pack the set with the training set's "
+                         "classes (im2rec.py --classes), or give --num-classes")

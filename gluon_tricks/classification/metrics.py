@@ -1,14 +1,14 @@
-"""Top-1 and top-5, summed on the device; probabilities of several crops; the first class."""
+"""Top-1 and top-5 hits summed on the device, the mean over several crops, and the top class."""
 
 from mxnet.gluon.block import HybridBlock
 
 
 def _hits(F, logits, labels):
-    """Whether each label is the first, and among the first five: (batch,) each.
+    """Whether each label is the top class, and whether it is among the top five: (batch,) each.
 
-    A label's rank is the number of classes with a higher logit, or an equal one and a lower
-    number, which is where argsort would put it: a network that says the same of every class
-    scores one class's share. Logits that are not finite are never a hit.
+    A label's rank is the number of classes with a higher logit, or an equal logit and a lower
+    index, as a stable argsort would place it: a network with equal logits for all classes scores
+    one class's share. Logits that are not finite are never a hit.
     """
     labels = F.expand_dims(F.cast(labels, "float32"), axis=1)
     own = F.pick(logits, F.squeeze(labels, axis=1), axis=1, keepdims=True)
@@ -21,32 +21,32 @@ def _hits(F, logits, labels):
 
 
 class Hits(HybridBlock):
-    """Of a batch of logits (batch, classes) and labels (batch,), the sum of top-1 hits and, with
-    `five`, behind it that of top-5 hits: (1,) or (2,) float64.
+    """Counts hits: from logits (batch, classes) and labels (batch,), the sum of top-1 hits and,
+    with `five`, of top-5 hits: (1,) or (2,) float64.
 
-    With a second label of each sample and the first one's share, (batch,) each, hits are weighted:
-    lam * hit(label) + (1 - lam) * hit(other).
+    For mixed samples, given the partners' labels and each sample's own share, (batch,) each, hits
+    are weighted: lam * hit(label) + (1 - lam) * hit(partner label).
     """
 
     def __init__(self, five: bool = False, **kwargs):
         super().__init__(**kwargs)
         self._count = 1 + five
 
-    def hybrid_forward(self, F, logits, labels, others=None, lam=None):
+    def hybrid_forward(self, F, logits, labels, partner_labels=None, lam=None):
         logits = F.cast(logits, "float32")
         hits = _hits(F, logits, labels)[:self._count]
-        if others is not None:
-            hits = [lam * own + (1 - lam) * other
-                    for own, other in zip(hits, _hits(F, logits, others), strict=False)]
+        if partner_labels is not None:
+            hits = [lam * own + (1 - lam) * partner
+                    for own, partner in zip(hits, _hits(F, logits, partner_labels), strict=False)]
         return F.stack(*(F.cast(values, "float64").sum() for values in hits)).reshape((-1,))
 
 
 class MeanOverCrops(HybridBlock):
-    """log((1/C) sum_c softmax(z_c)) of the C crops of each picture, which lie side by side.
+    """Averages the C crops of each image, adjacent in the batch: log((1/C) sum_c softmax(z_c)).
 
-    Takes logits (batch * C, classes), gives (batch, classes) float32: logits again, whose softmax
-    is the mean of probabilities. The logarithm stays finite where a probability is below the least
-    float32.
+    Takes logits (batch * C, classes) and gives (batch, classes) float32: logits again, whose
+    softmax is the mean of the probabilities. The logarithm stays finite even if a probability
+    underflows float32.
     """
 
     def __init__(self, crops: int, **kwargs):
@@ -62,8 +62,8 @@ class MeanOverCrops(HybridBlock):
 
 
 class TopClass(HybridBlock):
-    """Of logits (batch, classes), the number of the first class and its probability: (batch, 2)
-    float32. Of equal logits the lowest number is first."""
+    """The most probable class of logits (batch, classes), and its probability: (batch, 2) float32.
+    Of equal logits the lowest index wins."""
 
     def hybrid_forward(self, F, logits):
         logits = F.cast(logits, "float32")

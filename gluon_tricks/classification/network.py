@@ -1,4 +1,4 @@
-"""The networks of a run, the teacher's too, and its loss, made from the settings."""
+"""Builds a run's network, its teacher and its loss from the settings."""
 
 import contextlib
 import dataclasses
@@ -22,16 +22,16 @@ from gluon_tricks.models.zoo import get_model
 
 
 def _options(settings: Settings) -> dict[str, Any]:
-    """The settings that are a network's options; each is false if it is not given."""
+    """The settings that are options of the network; those not given are falsy."""
     return {name: getattr(settings, name)
             for name in named(Settings, of_network=("structure", "layer", "start"))}
 
 
 def build_network(settings: Settings, flag: str = "--model") -> HybridBlock:
-    """The network of settled settings, cast to their dtype, not initialised.
+    """The network of resolved settings, cast to their dtype, not initialized.
 
-    Raises InputError where the name or an option is unknown, where the network cannot take
-    images of that size, and if it is not a classifier; its message names `flag`.
+    Raises InputError, whose message names `flag`, if the name or an option is unknown, the network
+    cannot take images of that size, or it is not a classifier.
     """
     options = {name: value for name, value in _options(settings).items() if value}
     net = get_model(settings.model, classes=settings.num_classes, input_size=settings.input_size,
@@ -42,57 +42,59 @@ def build_network(settings: Settings, flag: str = "--model") -> HybridBlock:
 
 
 def check_size(net: HybridBlock, settings: Settings, flag: str = "--model") -> None:
-    """Raise InputError where the network cannot take pictures of that size, which dense layers
-    decide once they have parameters, and where it is no classifier."""
+    """Raise InputError if the network is not a classifier or cannot take images of that size, which
+    dense layers fix once they have parameters."""
     size, want = settings.input_size, (settings.batch_size, settings.num_classes)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # where MXNet prints a failure's arguments
+        with contextlib.redirect_stdout(io.StringIO()):  # MXNet prints a failure's arguments there
             graph = net(mx.sym.var("data"))
             _, shapes, _ = graph.infer_shape(data=(settings.batch_size, 3, size, size),
                                              **_known_shapes(net, graph))
     except (mx.MXNetError, AttributeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1]
-        groups = ", or its channels do not fall into 32 groups (--use-gn)" * settings.use_gn
-        raise InputError(f"{flag} {settings.model} cannot classify pictures of {size}x{size} "
+        groups = ", or its channels do not divide into 32 groups (--use-gn)" * settings.use_gn
+        raise InputError(f"{flag} {settings.model} cannot classify images of {size}x{size} "
                          f"(--input-size){groups}: {reason}") from error
     if shapes != [want]:
-        raise InputError(f"{flag} {settings.model} is no classifier: it gives {shapes}, "
+        raise InputError(f"{flag} {settings.model} is not a classifier: it gives {shapes}, "
                          f"not one output of shape {want}")
 
 
 def _known_shapes(net: HybridBlock, graph: mx.sym.Symbol) -> dict[str, tuple[int, ...]]:
-    """The shapes of the graph's parameters, but those that the size of pictures decides."""
+    """The shapes of the graph's parameters, except those that depend on the image size."""
     inputs = set(graph.list_inputs())
     return {name: tuple(parameter.shape) for name, parameter in net.collect_params().items()
             if name in inputs and parameter.shape and min(parameter.shape) > 0}
 
 
-def initialize(net: HybridBlock, settings: Settings, where: mx.Context) -> None:
-    """Xavier, uniform in +-sqrt(6 / (d_in + d_out)); biases 0, BatchNorm 1 and 0 (section 2.1).
+def initialize(net: HybridBlock, settings: Settings, device: mx.Context) -> None:
+    """Initialize a network: Xavier, uniform in +-sqrt(6 / (d_in + d_out)); biases 0, BatchNorm 1
+    and 0 (section 2.1).
 
-    GluonCV's is MSRAPrelu. What comes before --freeze-until is frozen.
+    With --gluoncv-compat MSRAPrelu, as GluonCV does. Freezes what comes before --freeze-until.
     """
     size = settings.input_size
     freeze(net, settings.freeze_until)
     set_head_lr_mult(net, settings.lr_mult_head)
-    # GluonCV's networks leave shapes open. Infer them: a forward pass would have oneDNN reorder
+    # GluonCV's networks leave shapes open. Infer them: a forward pass would make oneDNN reorder
     # the weights in the background, which races with whatever reads them next.
     net.infer_shape(mx.nd.zeros((1, 3, size, size), dtype=settings.array_dtype))
     for name, parameter in net.collect_params().items():
-        if name.endswith("weight"):  # VGG brings an initialiser of its own
+        if name.endswith("weight"):  # VGG sets an initializer of its own
             parameter.init = None
     mx.random.seed(_fold(settings.seed))
-    net.initialize(mx.init.MSRAPrelu() if settings.gluoncv_compat else mx.init.Xavier(), ctx=where)
+    net.initialize(mx.init.MSRAPrelu() if settings.gluoncv_compat else mx.init.Xavier(),
+                   ctx=device)
     hybridize(net, settings.mode)
 
 
 def _fold(seed: int) -> int:
-    """64 bits into the 31 that MXNet's seed has; a seed of 31 bits stays as it is."""
+    """Fold 64 bits into the 31 of MXNet's seed; a seed of 31 bits is unchanged."""
     return (seed ^ seed >> 31 ^ seed >> 62) & 0x7FFFFFFF
 
 
 def build_loss(settings: Settings) -> HybridBlock:
-    """The training loss of settled settings."""
+    """The training loss of resolved settings."""
     hard = SoftmaxCrossEntropy(settings.num_classes, dense=True) if settings.mixup else \
         SoftmaxCrossEntropy(settings.num_classes, settings.label_smoothing,
                             uniform=settings.gluoncv_compat)
@@ -101,10 +103,10 @@ def build_loss(settings: Settings) -> HybridBlock:
     return Distillation(hard, settings.temperature, settings.hard_weight)
 
 
-def build_teacher(settings: Settings, where: mx.Context) -> HybridBlock | None:
-    """The teacher with its parameters, ready to predict; None where the settings name none.
+def build_teacher(settings: Settings, device: mx.Context) -> HybridBlock | None:
+    """The teacher with its parameters, ready to predict; None if the settings name no teacher.
 
-    Raises InputError where its parameters cannot be had or are of another number of classes.
+    Raises InputError if its parameters cannot be obtained or are for a different number of classes.
     """
     if settings.teacher is None:
         return None
@@ -113,26 +115,26 @@ def build_teacher(settings: Settings, where: mx.Context) -> HybridBlock | None:
         given = settings.teacher_params
         path = Path(given).expanduser() if given else \
             weights.find(settings.teacher, "--teacher-params").path
-        load_parameters(net, path, where, "--teacher")
+        load_parameters(net, path, device, "--teacher")
     net.collect_params().setattr("grad_req", "null")
     hybridize(net, settings.mode)
     return net
 
 
 def build_teacher_network(settings: Settings) -> HybridBlock:
-    """The teacher without parameters, with the structure that its run gave it where --teacher is a
-    folder or a file. Raises InputError as `network` does."""
+    """The teacher without parameters; if --teacher is a folder or a file, with the structure its
+    run gave it. Raises InputError as `build_network` does."""
     name, structure = settings.teacher, {}
     with _of_the_teacher():
-        place = "/" in name or name.endswith(".params") or Path(name).expanduser().exists()
-        if place and settings.teacher_params:
-            raise InputError(f"--teacher {name} is no network's name, which --teacher-params "
-                             "needs: leave the latter out, or give the name")
-        if place:
+        is_path = "/" in name or name.endswith(".params") or Path(name).expanduser().exists()
+        if is_path and settings.teacher_params:
+            raise InputError(f"--teacher {name} is not the name of a network, which "
+                             "--teacher-params needs: drop --teacher-params, or give the name")
+        if is_path:
             found = weights.find(name, "--teacher-params")
             if found.model is None:
                 raise InputError(f"{found.path} does not say which network it is of: give its name "
-                                 "by --teacher, and the file by --teacher-params")
+                                 "with --teacher, and the file with --teacher-params")
             name, structure = found.model, found.settings
         own = {option: getattr(Settings, option) for option in _options(settings)}
         own |= {option: structure[option] for option in named(Settings, of_network="structure")
@@ -142,7 +144,7 @@ def build_teacher_network(settings: Settings) -> HybridBlock:
 
 @contextlib.contextmanager
 def _of_the_teacher() -> Iterator[None]:
-    """Let errors say that they are the teacher's."""
+    """Prefix errors, to say that they are about the teacher."""
     try:
         yield
     except InputError as error:

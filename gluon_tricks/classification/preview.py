@@ -1,4 +1,4 @@
-"""What a network will see, as a picture to look at."""
+"""Draws what a network will see, as one image to look at."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ from gluon_tricks.data.check import quick_check
 from gluon_tricks.data.loader import RecordLoader
 from gluon_tricks.errors import InputError
 
-_GAP = 4  # white pixels between pictures
+_GAP = 4  # white pixels between images
 
 
 class _Chosen(NamedTuple):
-    """An order of some records, by their numbers, as one batch."""
+    """An order of a few chosen records, as one batch."""
 
     indices: np.ndarray
 
@@ -39,22 +39,22 @@ class _Chosen(NamedTuple):
 
 
 def write_preview(path: Path, settings: Settings, *, samples: int, epochs: int) -> str:
-    """Write a grid of `samples` records of the training set, chosen by the seed, a row each.
+    """Write a grid with one row for each of `samples` training records, chosen by the seed.
 
-    The first column is what validation makes of a record, the others what training makes of it in
-    `epochs` epochs. Returns the data backend that made them. Raises InputError for fewer records
-    than samples and for a path that cannot be written.
+    The first column shows a record as validation sees it, the others as training sees it in
+    `epochs` epochs. Returns the data backend used. Raises InputError if there are fewer records
+    than samples or the path cannot be written.
     """
     with open_records(settings, "train") as records:
         settings = resolve(dataclasses.replace(settings, batch_size=1), len(records),
-                           max(2, records.class_count()))  # one class is enough to be shown
+                           max(2, records.class_count()))  # one class is enough for a preview
         damaged = [index for index, _ in quick_check(records, settings.num_data_workers or cores())]
-        whole = np.setdiff1d(np.arange(len(records)), damaged)
-        if len(whole) < samples:
-            raise InputError(f"{records.path} has {len(whole)} whole records: --samples {samples} "
-                             "is more than that")
-        order = _Chosen(np.sort(whole[SampleRng(settings.seed, 0, whole).uniform(1)[:, 0]
-                                      .argsort()[:samples]]))
+        intact = np.setdiff1d(np.arange(len(records)), damaged)
+        if len(intact) < samples:
+            raise InputError(f"{records.path} has {len(intact)} undamaged records: --samples "
+                             f"{samples} is more than that")
+        order = _Chosen(np.sort(intact[SampleRng(settings.seed, 0, intact).uniform(1)[:, 0]
+                                       .argsort()[:samples]]))
         with (RecordLoader(records, eval_transform(settings), order,
                            **loading(settings, training=False)) as validation,
               RecordLoader(records, train_transform(settings), order, seed=settings.seed,
@@ -67,15 +67,15 @@ def write_preview(path: Path, settings: Settings, *, samples: int, epochs: int) 
                 + np.float32(settings.rgb_mean)[:, None, None])
     try:
         written = cv2.imwrite(str(path), cv2.cvtColor(grid, cv2.COLOR_RGB2BGR))
-    except cv2.error:  # an ending that stands for no format
+    except cv2.error:  # a suffix of no known format
         written = False
     if not written:
-        raise InputError(f"--out {path} cannot be written: give a .png in a folder that is there")
+        raise InputError(f"--out {path} cannot be written: give a .png in an existing folder")
     return backend
 
 
 def tile(images: np.ndarray) -> np.ndarray:
-    """(rows, columns, 3, side, side) in [0, 255] to one RGB uint8 picture with white gaps."""
+    """(rows, columns, 3, side, side) in [0, 255] to one RGB uint8 image with white gaps."""
     images = np.clip(np.rint(images), 0, 255).astype(np.uint8)
     padded = np.pad(images, ((0, 0), (0, 0), (0, 0), (_GAP, 0), (_GAP, 0)), constant_values=255)
     rows, columns, _, height, width = padded.shape

@@ -1,4 +1,4 @@
-"""Where a classifier's run starts: from Python, or from a script's flags. Imports MXNet late."""
+"""Starts a classifier's run, from Python or from a script's flags. Imports MXNet late."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 def make_task() -> "Classification":
-    """The task of one run."""
+    """The classification task of one run."""
     from gluon_tricks.classification.task import Classification
 
     return Classification()
 
 
 def train(settings: Settings) -> "Result | None":
-    """As engine.train.train."""
+    """Train a classifier; see engine.train.train."""
     from gluon_tricks.engine import train as engine
 
     return engine.train(settings, make_task())
 
 
 def dispatch(flags: argparse.Namespace, settings: Settings) -> "Result | int | None":
-    """As engine.command.dispatch."""
+    """Do what the flags ask for; see engine.command.dispatch."""
     return command.dispatch(flags, settings, make_task)

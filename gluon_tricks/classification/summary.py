@@ -1,4 +1,4 @@
-"""What a classifier's run says of its data and its network, and how its curves are drawn."""
+"""What a classifier's run logs about its data and network, and how its curves are drawn."""
 
 import numpy as np
 from mxnet.gluon.block import HybridBlock
@@ -11,7 +11,7 @@ from gluon_tricks.runs.curves import Panel
 
 
 def rows(settings: Settings, train: ImageSet, val: ImageSet) -> dict[str, str]:
-    """Of the table that the log starts with: the sets, the network's size."""
+    """Rows of the table that the log starts with: the data sets and the network's size."""
     found = profile(build_network(settings), (3, settings.input_size, settings.input_size))
     return {"training set": f"{train.path}: {len(train)} records, {settings.num_classes} classes",
             "validation set": f"{val.path}: {len(val)} records",
@@ -20,7 +20,7 @@ def rows(settings: Settings, train: ImageSet, val: ImageSet) -> dict[str, str]:
 
 
 def notes(settings: Settings, network: HybridBlock, train: ImageSet) -> list[str]:
-    """What to say after the table: of classes without images, and of a network that is not run as
+    """Lines for the log after the table: classes without images, and a network that cannot run as
     --mode asks."""
     said = []
     counts = np.bincount(train.labels, minlength=settings.num_classes)
@@ -33,13 +33,14 @@ def notes(settings: Settings, network: HybridBlock, train: ImageSet) -> list[str
     if settings.mode == "symbolic":
         said.append("--mode symbolic: Gluon has no such mode, the run is hybrid")
     if settings.mode != "imperative" and not network._active:
-        said.append(f"{settings.model} has another graph in training than in prediction: the run "
-                    "is imperative")
+        said.append(f"{settings.model} has a different graph in training than in prediction: the "
+                    "run is imperative")
     return said
 
 
 def panel(settings: Settings) -> Panel:
-    """Accuracies in percent; training's loss may not be validation's plain cross-entropy."""
+    """The curves' panel of accuracies, in percent. Its label names the tricks that make the
+    training loss differ from validation's plain cross-entropy."""
     tricks = {"smoothed": settings.label_smoothing > 0, "mixed": settings.mixup,
               "distilled": settings.teacher is not None}
     return Panel("accuracy, %", {"training top-1": "train_top1", "validation top-1": "val_top1",

@@ -1,5 +1,5 @@
-"""Classification as the engine's task: images and labels, and the tricks that mix and soften them.
-"""
+"""Classification as a task for the engine: images and labels, and the tricks that mix and smooth
+them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from gluon_tricks.classification.loaders import (
     damaged_records,
     eval_loader,
     open_records,
-    taken_backend,
+    resolve_backend,
     train_loader,
 )
 from gluon_tricks.classification.metrics import Hits
@@ -48,7 +48,7 @@ from gluon_tricks.runs.scores import Scores
 
 
 class Inputs(NamedTuple):
-    """A batch on its device, as the network and the loss take it."""
+    """A batch on its device, ready for the network and the loss."""
 
     images: mx.nd.NDArray
     labels: mx.nd.NDArray  # (batch,) int32
@@ -58,7 +58,7 @@ class Inputs(NamedTuple):
 
 
 class Classification:
-    """engine/task.py says what each method is for."""
+    """Trains and evaluates classifiers; engine/task.py documents each method."""
 
     name, figure, parts = "classification", "top1", ("top1",)
     random = False
@@ -86,7 +86,7 @@ class Classification:
         return make(self.settings, data, damaged_records(self.settings, data), ranks)
 
     def settled(self, loader: Loader) -> Settings:
-        self.settings = taken_backend(self.settings, loader)
+        self.settings = resolve_backend(self.settings, loader)
         return self.settings
 
     def network(self, device: mx.Context) -> HybridBlock:
@@ -111,12 +111,12 @@ class Classification:
         return resume_gluoncv_run(network, updater, self.settings)
 
     def files(self) -> Mapping[str, Callable[[Path], None]]:
-        """The classes' names, for whoever evaluates the parameters."""
+        """classes.json, for whoever evaluates the parameters."""
         classes = self._classes
         return {"classes.json": lambda path: write_classes(path, classes)} if classes else {}
 
     def inputs(self, batch: Batch, *, epoch: int, rank: int) -> Inputs:
-        """Copy a batch to the device, and mix it there."""
+        """Copy a batch to the device and mix it there."""
         settings, device = self.settings, self._device
         images = mx.nd.array(batch.images, ctx=device, dtype=self._dtype)
         labels = mx.nd.array(batch.labels, ctx=device, dtype="int32")
@@ -157,7 +157,7 @@ class Classification:
                 summary.notes(self.settings, network, train))
 
     def words(self, scores: Scores, *, training: bool) -> str:
-        """As GluonCV's scripts write them."""
+        """Scores as GluonCV's scripts log them."""
         if training:
             return f"accuracy={scores.figures['top1']:f}"
         return " ".join(f"err-{name}={1 - value:f}" for name, value in scores.figures.items())
@@ -178,7 +178,7 @@ class Classification:
             build_teacher_network(self.settings)
 
     def example(self) -> Batch:
-        """Normal noise of the shapes that the settings ask for."""
+        """A batch of normal noise, in the shapes that the settings ask for."""
         settings = self.settings
         rng = np.random.default_rng(settings.seed)
         shape = (settings.batch_size, 3, settings.input_size, settings.input_size)

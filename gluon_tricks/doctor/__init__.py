@@ -1,4 +1,4 @@
-"""What is installed here, and whether it will work: findings, each with its remedy.
+"""Checks what is installed here and whether it will work: findings, each with its remedy.
 
-Nothing heavy is loaded into doctor's own process: what may crash or hang is asked in a child.
+Doctor's own process loads nothing heavy: what may crash or hang runs in a child process.
 """

@@ -1,4 +1,4 @@
-"""Code that may crash, hang or not load, run in a process of its own."""
+"""Runs code that may crash, hang or fail to load in a process of its own."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from gluon_tricks.errors import InputError
 
 SECONDS = 60  # for a package to load from a slow disk on a busy machine
-_SPARE = 10  # seconds more, before a child that SIGALRM did not end is killed
+_SPARE = 10  # extra seconds before a child that SIGALRM did not end is killed
 _ROOT = Path(__file__).resolve().parents[2]
-# Finds this package as the parent does; goes on where the package refuses a version: that it does
-# is the parent's finding. -P keeps files that lie about from being taken for packages.
+# Finds this package as the parent does, and continues if the package refuses a version: reporting
+# that is up to the parent. -P keeps files in the current folder from shadowing packages.
 _CODE = """
 import importlib.util, sys
 sys.path.append({root!r})
@@ -31,21 +31,21 @@ child.serve({module!r}, {function!r}, {arguments!r}, {descriptor}, {seconds})
 
 
 class Answer(NamedTuple):
-    """What a child reported, and how it ended if not well: half a sentence, None where well."""
+    """What a child reported, and how it failed: part of a sentence, or None if it succeeded."""
 
     reports: list[dict[str, Any]]
     ended: str | None
 
 
 class Child:
-    """A child that runs a function of `gluon_tricks.doctor`'s, from now on, for so many seconds.
+    """A child process that runs a function of `gluon_tricks.doctor`, for at most `seconds`.
 
-    The function takes a callable that hands a report (as JSON) to the parent, then the arguments.
+    The function takes a callable that sends a report (as JSON) to the parent, then the arguments.
     """
 
     def __init__(self, module: str, function: str, *arguments: Any, seconds: int = SECONDS,
                  environment: Mapping[str, str] | None = None):
-        # Files without a name, not pipes: they need no reader, and no disk that can be written.
+        # Anonymous files, not pipes: they need no reader and no writable disk.
         self._reports = os.memfd_create("reports")
         self._said = os.memfd_create("stderr")
         self._seconds = seconds
@@ -65,7 +65,7 @@ class Child:
         os.close(self._said)
 
     def answer(self, seconds: int = 0) -> Answer:
-        """Wait for its end; `seconds` more than it was given."""
+        """Wait for the child to end, up to `seconds` longer than its limit."""
         try:
             status = self._process.wait(self._seconds + seconds + _SPARE)
         except subprocess.TimeoutExpired:
@@ -82,7 +82,7 @@ class Child:
 
     def _kill(self) -> None:
         if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)  # and what it started
+            os.killpg(self._process.pid, signal.SIGKILL)  # and all that it started
             self._process.wait()
 
 
@@ -93,13 +93,13 @@ def _content(descriptor: int) -> bytes:
 
 
 def how_it_ended(status: int, last: str) -> str | None:
-    """Half a sentence on an exit status; `last` is the last line of its stderr."""
+    """What an exit status means, as part of a sentence; `last` is the last line of stderr."""
     if status == 0:
         return None
     if status == -signal.SIGALRM:
-        return "took too long, and was ended"
+        return "took too long and was ended"
     if status == -signal.SIGILL:
-        return "crashed: this processor lacks an instruction that it was built with (SIGILL)"
+        return "crashed: it uses an instruction that this processor lacks (SIGILL)"
     if status < 0:
         return f"crashed ({signal.Signals(-status).name})"
     return last[:300] or f"ended with exit code {status}"
@@ -112,7 +112,7 @@ def serve(module: str, function: str, arguments: tuple, descriptor: int, seconds
     from gluon_tricks import cli
 
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(seconds)  # ends it, in the midst of a library, too
+    signal.alarm(seconds)  # ends it even inside a library call
 
     def report(values: dict[str, Any]) -> None:
         os.write(descriptor, json.dumps(values).encode() + b"\n")
@@ -126,10 +126,10 @@ def serve(module: str, function: str, arguments: tuple, descriptor: int, seconds
         text = (str(error).strip().splitlines() or [""])[-1][:300]
         remedy = cli.import_remedy(error) if isinstance(error, ImportError | OSError) else None
         report({"error": f"{type(error).__name__}: {text}", "remedy": remedy or ""})
-    os._exit(0)  # what a library does when Python shuts down is no finding
+    os._exit(0)  # what a library does when Python shuts down does not count
 
 
 def temporary_folder(folder: Path) -> tempfile.TemporaryDirectory:
-    """A folder in `folder`, for a child that may not live to delete it."""
+    """A temporary folder in `folder`, for a child that may die before deleting it."""
     return tempfile.TemporaryDirectory(prefix=".gluon_tricks-doctor-", dir=folder,
                                        ignore_cleanup_errors=True)

@@ -1,4 +1,4 @@
-"""All findings, in their order."""
+"""Collects all findings, in order."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,14 +8,14 @@ from gluon_tricks.doctor.child import Answer, Child
 from gluon_tricks.doctor.finding import FAULT, WARNING, Finding
 from gluon_tricks.machine import cuda
 
-_ALWAYS = ("numpy", "opencv", "native", "driver")  # what is asked with any Python and NumPy
+_ALWAYS = ("numpy", "opencv", "native", "driver")  # probes that work with any Python and NumPy
 
 
 def examine(folder: Path, num_gpus: int, *, problem: str | None, try_it: bool
             ) -> tuple[list[Finding], int]:
-    """What is to be said, and how many GPUs a run can have.
+    """All findings, and how many GPUs a run can use.
 
-    Runs go to `folder` and want `num_gpus`. `problem`: why gluon_tricks refused to be imported.
+    Runs go to `folder` and want `num_gpus`. `problem` says why gluon_tricks refused to be imported.
     """
     answers = _ask(num_gpus, problem)
     missing = Answer([], None)
@@ -28,7 +28,7 @@ def examine(folder: Path, num_gpus: int, *, problem: str | None, try_it: bool
         found += packages.gluoncv(answers["gluoncv"] if loaded else None)
     else:
         found.append(Finding(packages.GROUP, WARNING, "MXNet", "not tried: it needs another Python "
-                             "or NumPy", "mend that first"))
+                             "or NumPy", "fix that first"))
     found += [*packages.opencv(answers["opencv"]), *packages.native(answers["native"]),
               *packages.others()]
     said, usable = gpus.driver(answers["driver"], builds, num_gpus)
@@ -41,7 +41,7 @@ def examine(folder: Path, num_gpus: int, *, problem: str | None, try_it: bool
 
 
 def _ask(num_gpus: int, problem: str | None) -> dict[str, Answer]:
-    """What children answer, all of them at a time."""
+    """The answers of all probes, which run in child processes at the same time."""
     probes: dict[str, tuple] = dict.fromkeys(_ALWAYS, ())
     if problem is None:
         probes |= {"mxnet": (num_gpus,), "gluoncv": (), "horovod": ()}
@@ -58,5 +58,5 @@ def _self_test(found: list[Finding], folder: Path, num_gpus: int, try_it: bool) 
         return self_test.skipped("--no-self-test")
     faults = [finding.name for finding in found if finding.level == FAULT]
     if faults:
-        return self_test.skipped(f"{faults[0]} is at fault", WARNING)
+        return self_test.skipped(f"{faults[0]} has a fault", WARNING)
     return self_test.findings(machine.nearest(folder), num_gpus)

@@ -1,4 +1,4 @@
-"""One thing that was looked at."""
+"""One thing that was checked, with the result."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,8 @@ OK, WARNING, FAULT = "ok", "warning", "fault"
 
 
 class Finding(NamedTuple):
-    """A fault keeps a run from starting, a warning does not. What needs no remedy has none."""
+    """The result of a check, and its remedy if it needs one. A fault keeps a run from starting, a
+    warning does not."""
 
     group: str
     level: str

@@ -1,4 +1,4 @@
-"""Findings on NVIDIA's driver, its GPUs, CUDA's libraries, and what joins several devices."""
+"""Findings on NVIDIA's driver, its GPUs, CUDA's libraries, and Horovod, which joins devices."""
 
 import os
 from importlib import metadata
@@ -14,8 +14,8 @@ GROUP = "GPUs"
 
 
 def libraries(answer: Answer, builds: bool) -> list[Finding]:
-    """Each of CUDA's that MXNet needs: its version and file. `builds`: whether MXNet's is CUDA's.
-    """
+    """Version and file of each CUDA library that MXNet needs. `builds`: whether MXNet is the CUDA
+    build."""
     if not builds:
         return [Finding(GROUP, OK, "CUDA's libraries", "MXNet's CPU build needs none")]
     again = f"`{install_packages('gpu', '--force-reinstall ')}`"
@@ -41,13 +41,13 @@ def _library(report: dict) -> Finding:
 
 
 def driver(answer: Answer, builds: bool, num_gpus: int) -> tuple[list[Finding], list[gpus.Gpu]]:
-    """What is to be said of the driver and each GPU, and those that a run can take: it takes the
-    first ones, so those before the first that cannot be used."""
+    """Findings on the driver and each GPU, and the GPUs that a run can use. It uses the first ones,
+    so those are the GPUs before the first unusable one."""
     name, needed = "NVIDIA's driver", FAULT if num_gpus else WARNING
     reports = {key: value for report in answer.reports for key, value in report.items()}
     if answer.ended or reports.get("error"):
         return [Finding(GROUP, needed, name, answer.ended or reports["error"],
-                        "see whether nvidia-smi works; install the driver anew")], []
+                        "see whether nvidia-smi works; reinstall the driver")], []
     if not reports["driver"]:
         level = needed if builds or num_gpus else OK
         said = "libcuda.so.1: cannot open shared object file"
@@ -64,7 +64,7 @@ def driver(answer: Answer, builds: bool, num_gpus: int) -> tuple[list[Finding], 
     listed, usable = _gpus(answer, num_gpus)
     own = Finding(GROUP, OK, name, value) if newest >= gpus.FUSION_CUDA else \
         Finding(GROUP, WARNING, name, f"{value}; fused operators need 11.8",
-                "install driver 520.61 or newer, or switch fusion off: MXNET_USE_FUSION=0")
+                "install driver 520.61 or newer, or turn fusion off: MXNET_USE_FUSION=0")
     return [own, *listed], usable
 
 
@@ -82,7 +82,7 @@ def _gpus(answer: Answer, num_gpus: int) -> tuple[list[Finding], list[gpus.Gpu]]
         level = OK if reason is None else FAULT if gpu.number < num_gpus else WARNING
         found.append(Finding(GROUP, level, f"GPU {gpu.number}",
                              f"{value}: refused, {reason}" if reason else value,
-                             "choose other GPUs by CUDA_VISIBLE_DEVICES, or take --num-gpus 0"
+                             "choose other GPUs with CUDA_VISIBLE_DEVICES, or use --num-gpus 0"
                              if reason else ""))
     if not found:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -94,7 +94,7 @@ def _gpus(answer: Answer, num_gpus: int) -> tuple[list[Finding], list[gpus.Gpu]]
 
 
 def seen(answer: Answer, usable: int, builds: bool, num_gpus: int) -> tuple[list[Finding], int]:
-    """How many GPUs a run can have, as MXNet counts them too; `usable`: as the driver does."""
+    """How many GPUs a run can use, as MXNet also counts them; `usable` is the driver's count."""
     counts = [report for report in answer.reports if "gpus" in report]
     mine = counts[0]["gpus"] if counts else 0
     count = min(mine, usable)
@@ -114,7 +114,7 @@ def seen(answer: Answer, usable: int, builds: bool, num_gpus: int) -> tuple[list
 
 
 def horovod(answer: Answer | None, builds: bool, num_gpus: int) -> tuple[list[Finding], bool]:
-    """What is to be said of Horovod, and whether it can join several devices.
+    """Findings on Horovod, and whether it can join several devices.
 
     One device needs none: then nothing about it is a fault. No answer: MXNet does not load.
     """

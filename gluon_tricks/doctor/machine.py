@@ -15,21 +15,21 @@ GIB = 2**30
 # Training took 0.63 GiB for the quickstart's network at 64 pixels, and 9.3 for resnet50_v1d at 224
 # (train_imagenet.py --benchmark 1, batch 32 on the CPU, the largest resident size).
 MEMORY = 1 * GIB
-# What NCCL shares between the GPUs of a host lies there; Docker gives 64 MiB unless asked.
+# NCCL's buffers between the GPUs of a host are there; Docker gives 64 MiB by default.
 SHARED = 1 * GIB
-# ResNet-50 has 102 MB of parameters: a run keeps two checkpoints of them and their momentum, and
-# the best and the last parameters, and writes a third checkpoint beside: 0.8 GB.
+# ResNet-50 has 102 MB of parameters: a run keeps two checkpoints of them and their momentum, plus
+# the best and the last parameters, while it writes a third checkpoint: 0.8 GB.
 DISK = 1 * GIB
 FILES = 1024
 
 
 def findings(folder: Path) -> list[Finding]:
-    """All; runs go to `folder`."""
+    """All findings on the machine; runs go to `folder`."""
     return [cores(), memory(), shared_memory(), *disk(folder), open_files()]
 
 
 def cores(root: Path = Path("/")) -> Finding:
-    """Those that this process may use, and how much of their time."""
+    """Which cores this process may use, and how much of their time."""
     threads, physical = len(os.sched_getaffinity(0)), processor.physical_cores()
     value = (f"{os.cpu_count()} hardware threads; this process may run on {threads}, "
              f"{physical} core{'s' * (physical != 1)}")
@@ -54,9 +54,9 @@ def memory(root: Path = Path("/")) -> Finding:
     if limit is not None and limit < sizes["MemTotal"]:
         usable, value = min(usable, limit), f"{value}; a cgroup's limit of {gib(limit)}"
     if usable < MEMORY:
-        return Finding(GROUP, WARNING, "memory", value, "a run on the CPU takes more, and the "
-                       "system kills it: lower --batch-size, end other programs, raise the limit "
-                       "(docker run --memory)")
+        return Finding(GROUP, WARNING, "memory", value, "a run on the CPU needs more, and the "
+                       "system would kill it: lower --batch-size, close other programs, or raise "
+                       "the limit (docker run --memory)")
     return Finding(GROUP, OK, "memory", value)
 
 
@@ -65,7 +65,7 @@ def gib(size: float) -> str:
 
 
 def cpu_quota(root: Path) -> float | None:
-    """Processors' time that the cgroups of this process leave it, in processors; None: all."""
+    """The CPU quota of this process's cgroups, in processors; None if unlimited."""
     quotas = []
     for folder in cgroups(root, "cpu"):
         two = _words(folder / "cpu.max")
@@ -77,16 +77,16 @@ def cpu_quota(root: Path) -> float | None:
 
 
 def memory_limit(root: Path) -> int | None:
-    """Bytes that the cgroups of this process leave it; None where they say nothing."""
+    """The memory limit of this process's cgroups, in bytes; None if unlimited."""
     return min((int(words[0]) for folder in cgroups(root, "memory")
                 for name in ("memory.max", "memory.limit_in_bytes")
                 for words in [_words(folder / name)] if words and words[0] != "max"), default=None)
 
 
 def cgroups(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of the cgroups, of version 2 or 1, that this process is in, up to the root's.
+    """Folders of the cgroups (version 2 or 1) that this process is in, up to the root cgroup.
 
-    In a container the path may be the host's, and its own cgroup be mounted as the root's.
+    In a container the path may be the host's, while its own cgroup is mounted as the root.
     """
     for line in _lines(root / "proc/self/cgroup"):
         _, names, path = line.split(":", 2)
@@ -127,7 +127,7 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
 
 
 def nearest(folder: Path) -> Path:
-    """The folder itself, or the nearest one above it that is there."""
+    """The folder itself, or its nearest existing parent."""
     folder = folder.absolute()
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
@@ -135,7 +135,7 @@ def nearest(folder: Path) -> Path:
 
 
 def disk(folder: Path) -> list[Finding]:
-    """Whether runs can be written below `folder`, and how much. Leaves nothing there."""
+    """Whether runs can be written in `folder`, and how much space is left. Leaves nothing there."""
     place = nearest(folder)
     name = "run folder"
     try:
@@ -143,13 +143,13 @@ def disk(folder: Path) -> list[Finding]:
             file.write(b"x")
     except OSError as error:
         return [Finding(GROUP, FAULT, name, f"{place} cannot be written: {error.strerror}",
-                        "give another one by --save-dir, or the right to write there")]
+                        "give another one with --save-dir, or get write access to it")]
     free = shutil.disk_usage(place).free
     found = [Finding(GROUP, OK, name, f"{place} can be written")]
     value = f"{gib(free)} free in {place}"
     if free < DISK:
         return [*found, Finding(GROUP, WARNING, "disk", value, "a run of ResNet-50 keeps 0.8 GB: "
-                                "free some, or give another --save-dir")]
+                                "free some space, or give another --save-dir")]
     return [*found, Finding(GROUP, OK, "disk", value)]
 
 
@@ -160,6 +160,6 @@ def open_files() -> Finding:
     if soft < FILES:
         return Finding(GROUP, WARNING, "open files", f"{soft} at most",
                        f"`ulimit -n {FILES if hard < 0 else min(FILES, hard)}`"
-                       + (f"; the hard limit is {hard}, which root raises" if 0 < hard < FILES
+                       + (f"; the hard limit is {hard}, which root can raise" if 0 < hard < FILES
                           else ""))
     return Finding(GROUP, OK, "open files", f"{soft} at most")

@@ -25,17 +25,17 @@ _TOLD = {"numpy", "gluoncv", "opencv-python"}  # have findings of their own
 
 
 def installed() -> dict[str, str]:
-    """The version of each package of pip's, by its name in small letters, with dashes."""
+    """The version of each package installed by pip, by its name in lower case, with dashes."""
     found: dict[str, str] = {}
     for distribution in metadata.distributions():
         name = distribution.metadata["Name"]
-        if name:  # one that was half deleted has none
+        if name:  # a half-deleted one has none
             found.setdefault(_plain(name), distribution.version)  # the first on the path counts
     return found
 
 
 def pinned() -> dict[str, str]:
-    """The version that this project's install pins, by package; empty where it is not installed."""
+    """The versions that this project pins, by package; empty if it is not installed."""
     try:
         wanted = metadata.requires("gluon_tricks") or []
     except metadata.PackageNotFoundError:
@@ -45,7 +45,7 @@ def pinned() -> dict[str, str]:
 
 
 def required() -> set[str]:
-    """The packages that this project needs whatever is asked of it, but for MXNet."""
+    """The packages that this project always needs, except MXNet."""
     try:
         wanted = metadata.requires("gluon_tricks") or []
     except metadata.PackageNotFoundError:
@@ -58,7 +58,7 @@ def _plain(name: str) -> str:
 
 
 def failure(name: str, answer: Answer, package: str) -> Finding | None:
-    """The fault of a package that did not load; None where it did."""
+    """The fault of a package that did not load; None if it did."""
     said = next((report for report in answer.reports if "error" in report), None)
     if said is None and answer.ended is None:
         return None
@@ -69,7 +69,7 @@ def failure(name: str, answer: Answer, package: str) -> Finding | None:
 
 
 def python(problem: str | None) -> list[Finding]:
-    """`problem`: what gluon_tricks said when it refused to be imported here."""
+    """Python's finding; `problem` is the message with which gluon_tricks refused to be imported."""
     version = sys.version.split()[0]
     if problem and sys.version_info[:2] != (3, 11):
         return [Finding(GROUP, FAULT, "Python", version, problem)]
@@ -87,14 +87,14 @@ def numpy(problem: str | None, answer: Answer) -> list[Finding]:
         return [fault]
     loaded = answer.reports[0]
     if loaded["version"] != version:
-        return [Finding(GROUP, FAULT, "numpy", f"pip says {version}, what loads is "
+        return [Finding(GROUP, FAULT, "numpy", f"pip says {version}, but Python loads "
                         f"{loaded['version']} ({loaded['file']})",
                         "remove the other one, or `unset PYTHONPATH`")]
     return [Finding(GROUP, OK, "numpy", version)]
 
 
 def mxnet(answer: Answer, num_gpus: int) -> list[Finding]:
-    """Which of its packages are there, whether it loads, and how it was built."""
+    """Which MXNet packages are installed, whether MXNet loads, and how it was built."""
     here = {name: version for name, version in installed().items()
             if name in BUILDS or name.startswith("mxnet-")}
     listed = ", ".join(f"{name} {version}" for name, version in here.items())
@@ -107,7 +107,7 @@ def mxnet(answer: Answer, num_gpus: int) -> list[Finding]:
     if fault and not (answer.reports and "version" in answer.reports[0]):
         return [*found, fault]
     report = answer.reports[0]
-    found.append(Finding(GROUP, OK, "MXNet", f"{report['version']} ({listed or 'not of pip'}), "
+    found.append(Finding(GROUP, OK, "MXNet", f"{report['version']} ({listed or 'not from pip'}), "
                          f"{os.path.dirname(report['file'])}"))
     return [*found, _features(report["features"], num_gpus)]
 
@@ -133,9 +133,9 @@ def _features(features: dict[str, bool], num_gpus: int) -> Finding:
 
 
 def opencv(answer: Answer) -> list[Finding]:
-    """Which of its packages is there, whether it loads, and the line that repairs it if not."""
+    """Which OpenCV package is installed, whether it loads, and the command that repairs it."""
     here = {name: version for name, version in installed().items() if name.startswith("opencv-")}
-    listed = ", ".join(f"{name} {version}" for name, version in here.items()) or "not of pip"
+    listed = ", ".join(f"{name} {version}" for name, version in here.items()) or "not from pip"
     if len(here) > 1:
         listed += ": they overwrite each other's files"
     fault = failure("OpenCV", answer, "opencv-python")
@@ -146,7 +146,7 @@ def opencv(answer: Answer) -> list[Finding]:
     value = f"{report['version']}, {kind} ({listed})"
     pin = pinned().get("opencv-python")
     if pin and set(here.values()) - {pin}:
-        value += f", and {pin} is what works with the rest"
+        value += f"; {pin} works with the rest"
     elif len(here) < 2:
         return [Finding(GROUP, OK, "OpenCV", value)]
     return [Finding(GROUP, WARNING, "OpenCV", value, cli.opencv_remedy(here))]
@@ -155,27 +155,27 @@ def opencv(answer: Answer) -> list[Finding]:
 def native(answer: Answer) -> list[Finding]:
     name = "native decoder"
     if answer.ended:
-        return [Finding(GROUP, FAULT, name, answer.ended, "take --data-backend opencv, and build "
-                        f"it again: `{INSTALL_PROJECT}`")]
+        return [Finding(GROUP, FAULT, name, answer.ended, "use --data-backend opencv, and rebuild "
+                        f"it: `{INSTALL_PROJECT}`")]
     report = answer.reports[0]
     reason = report.get("error") or report["why_not"]
     if reason:
-        return [Finding(GROUP, WARNING, name, "OpenCV decodes in its place, several times slower",
+        return [Finding(GROUP, WARNING, name, "OpenCV decodes instead, several times slower",
                         reason)]
-    return [Finding(GROUP, OK, name, "built from the sources that are here")]
+    return [Finding(GROUP, OK, name, "built from the current sources")]
 
 
 def gluoncv(answer: Answer | None) -> list[Finding]:
-    """No answer: MXNet, which it loads, does not load."""
+    """Finding on GluonCV; `answer` is None if MXNet, which it imports, does not load."""
     if answer is None:
-        return [Finding(GROUP, WARNING, "GluonCV", "not tried: it needs MXNet", "mend that first")]
+        return [Finding(GROUP, WARNING, "GluonCV", "not tried: it needs MXNet", "fix that first")]
     fault = failure("GluonCV", answer, "gluoncv")
-    # It calls itself 0.11.0 in 0.10.5.post0: what pip says counts.
-    return [fault or Finding(GROUP, OK, "GluonCV", installed().get("gluoncv", "not of pip"))]
+    # 0.10.5.post0 calls itself 0.11.0: pip's version counts.
+    return [fault or Finding(GROUP, OK, "GluonCV", installed().get("gluoncv", "not from pip"))]
 
 
 def others() -> list[Finding]:
-    """What is optional, and what has another version than the one that was tested."""
+    """Findings on optional packages, missing ones, and versions other than those tested."""
     here, pins = installed(), pinned()
     found = []
     for name, use in _OPTIONAL.items():
@@ -191,8 +191,8 @@ def others() -> list[Finding]:
     wrong = {name: pin for name, pin in pins.items() if here.get(name, pin) != pin}
     for name, pin in wrong.items():
         if name not in ("numpy", "opencv-python"):
-            found.append(Finding(GROUP, WARNING, name, f"{here[name]}, and {pin} is what works "
-                                 "with the rest", f"`pip install --no-deps {name}=={pin}`"))
+            found.append(Finding(GROUP, WARNING, name, f"{here[name]}; {pin} works with the rest",
+                                 f"`pip install --no-deps {name}=={pin}`"))
     if not wrong:
         found.append(Finding(GROUP, OK, "versions", "all as this project pins them"))
     return found

@@ -1,4 +1,4 @@
-"""What children are asked about packages: each function loads one and reports what it is."""
+"""Probes that run in child processes: each function loads one package and reports what it is."""
 
 import contextlib
 import ctypes
@@ -16,7 +16,7 @@ def numpy(report: Report) -> None:
 
 
 def mxnet(report: Report, num_gpus: int) -> None:
-    """Its build, the GPUs it sees, and why not so many, as a run would say it."""
+    """Its build, the GPUs it sees, and if those are too few, the message a run would give."""
     import mxnet as mx
 
     from gluon_tricks.errors import InputError
@@ -57,7 +57,8 @@ def gluoncv(report: Report) -> None:
 
 
 def horovod(report: Report) -> None:
-    """What launching needs, then how it was built, then whether Gloo finds this machine."""
+    """Check what launching needs; report how it was built, and whether this host's name resolves,
+    as Gloo needs."""
     import socket
 
     from gluon_tricks.parallel.launch import require_horovod
@@ -74,7 +75,7 @@ def horovod(report: Report) -> None:
 
 
 def cuda(report: Report) -> None:
-    """The file that each library comes from, once those of pip's wheels are loaded."""
+    """The file that each library comes from, after loading those of pip's wheels."""
     from gluon_tricks.machine import cuda as libraries
 
     wheels = libraries.wheels()
@@ -94,7 +95,7 @@ class _LinkMap(ctypes.Structure):
 
 
 def _file_of(library: ctypes.CDLL) -> str:
-    """Where the system's loader found it."""
+    """The file that the system's loader found."""
     found = ctypes.POINTER(_LinkMap)()
     # 2: RTLD_DI_LINKMAP
     if ctypes.CDLL(None).dlinfo(ctypes.c_void_p(library._handle), 2, ctypes.byref(found)):

@@ -1,4 +1,4 @@
-"""The parts of a run, tried out: decode a picture, make an update, keep and read a checkpoint."""
+"""Tries the parts of a run: decode an image, make one update, save and read a checkpoint."""
 
 import math
 import signal
@@ -21,21 +21,22 @@ if TYPE_CHECKING:
 GROUP = "self-test"
 LIMIT = 20  # seconds, once everything is loaded
 STEPS = ("decode", "train step", "checkpoint")
-# Mean differences, of 255. Decoders may differ by how they round and raise the resolution of
-# colour; the picture itself by what JPEG takes from its grain.
-APART, FROM_PICTURE = 1.0, 8.0
+# Mean differences, of 255: between decoders, which may round and upsample color differently; and
+# from the original image, of whose grain JPEG loses some.
+BETWEEN_DECODERS, FROM_ORIGINAL = 1.0, 8.0
 
-_QUICK = {"MXNET_CUDNN_AUTOTUNE_DEFAULT": "0"}  # does not try out which convolution is fastest
+_QUICK = {"MXNET_CUDNN_AUTOTUNE_DEFAULT": "0"}  # does not search for the fastest convolution
 
 
 def findings(folder: Path, num_gpus: int) -> list[Finding]:
-    """One for each step that came to an end, and the fault of the first that did not."""
+    """One finding for each step that succeeded, and the fault of the first that did not."""
     with temporary_folder(folder) as aside, Child(
             "self_test", "run", aside, num_gpus, environment=_QUICK) as child:
         return judge(child.answer(LIMIT))
 
 
 def judge(answer: Answer) -> list[Finding]:
+    """The findings of a child's answer."""
     found = [Finding(GROUP, OK, report["step"], report["value"])
              for report in answer.reports if "value" in report]
     if len(found) == len(STEPS):
@@ -43,21 +44,21 @@ def judge(answer: Answer) -> list[Finding]:
     loaded = any("loaded" in report for report in answer.reports)
     name = STEPS[len(found)] if loaded else "loading"
     said = [report for report in answer.reports if "error" in report]
-    value = said[0]["error"] if said else answer.ended or "ended before its end"
+    value = said[0]["error"] if said else answer.ended or "stopped early"
     if answer.ended and "too long" in answer.ended:
         value = f"took more than {LIMIT if loaded else SECONDS} seconds"
-    remedy = (said[0]["remedy"] if said else "") or "mend what is a fault above; else run it " \
-        "again, and report what this line says"
+    remedy = (said[0]["remedy"] if said else "") or "fix the faults above; if there are none, " \
+        "run it again and report this line"
     return [*found, Finding(GROUP, FAULT, name, value, remedy)]
 
 
 def skipped(why: str, level: str = OK) -> list[Finding]:
     return [Finding(GROUP, level, "all steps", f"not run: {why}",
-                    "" if level == OK else "mend the faults above, and run doctor again")]
+                    "" if level == OK else "fix the faults above, and run doctor again")]
 
 
 def run(report: Report, aside: str, num_gpus: int) -> None:
-    """What the child does. Raises SelfTestError where something is not as it must be."""
+    """The self-test, which runs in the child. Raises SelfTestError if a result is wrong."""
     from gluon_tricks.classification.settings import Settings
     from gluon_tricks.classification.start import make_task
     from gluon_tricks.engine import benchmark
@@ -65,22 +66,22 @@ def run(report: Report, aside: str, num_gpus: int) -> None:
     report({"loaded": True})
     signal.alarm(LIMIT)
     tempfile.tempdir = aside  # where the run's folder will be, on the disk of runs
-    report({"step": STEPS[0], "value": _decode(Path(aside, "pictures"))})
+    report({"step": STEPS[0], "value": _decode(Path(aside, "images"))})
     settings = Settings(model="cifar_resnet20_v1", num_classes=10, input_size=32, batch_size=8,
                         crop="pad", optimizer="sgd", lr=0.01, mode="imperative",
                         num_gpus=min(num_gpus, 1))
     with ExitStack() as stack:
-        made_up = benchmark.SyntheticRun(settings, make_task(), 1, stack)
-        report({"step": STEPS[1], "value": _train(made_up.run, lambda: made_up.seconds(1))})
-        report({"step": STEPS[2], "value": _checkpoint(made_up.saver, made_up.run)})
+        synthetic = benchmark.SyntheticRun(settings, make_task(), 1, stack)
+        report({"step": STEPS[1], "value": _train(synthetic.run, lambda: synthetic.seconds(1))})
+        report({"step": STEPS[2], "value": _checkpoint(synthetic.saver, synthetic.run)})
 
 
 class SelfTestError(Exception):
-    """Something was done, and came out wrong."""
+    """A step of the self-test ran, but its result is wrong."""
 
 
 def _decode(folder: Path) -> str:
-    """A drawn picture as JPEG, by every decoder that is here, as validation reads it."""
+    """Read a drawn image, stored as JPEG, with every available decoder, as validation does."""
     import cv2
     import mxnet as mx
     import numpy as np
@@ -110,25 +111,26 @@ def _decode(folder: Path) -> str:
 
 
 def compare(drawn: "np.ndarray", decoded: dict[str, "np.ndarray"]) -> str:
-    """Half a sentence on how alike they are. Raises SelfTestError where they are not."""
+    """How similar the decoded images are, as part of a sentence. Raises SelfTestError if they are
+    not similar enough."""
     first, *others = decoded
     apart = {name: float(abs(decoded[name] - decoded[first]).mean()) for name in others}
-    lost = {name: float(abs(picture - drawn).mean()) for name, picture in decoded.items()}
+    lost = {name: float(abs(image - drawn).mean()) for name, image in decoded.items()}
     for name in decoded:
-        if not lost[name] < FROM_PICTURE:
-            raise SelfTestError(f"{name} decodes another picture: it differs by {lost[name]:.2f} "
+        if not lost[name] < FROM_ORIGINAL:
+            raise SelfTestError(f"{name} decodes a different image: it differs by {lost[name]:.2f} "
                                 "of 255 from what was drawn")
     for name, difference in apart.items():
-        if not difference < APART:
+        if not difference < BETWEEN_DECODERS:
             raise SelfTestError(f"{name} and {first} decode differently, by {difference:.2f} of "
-                                "255 in the mean")
+                                "255 on average")
     listed = "".join(f", {name} {difference:.3f}" for name, difference in apart.items())
     return (f"{first} within {lost[first]:.1f} of 255 of what was drawn; mean difference from "
             f"{first}{listed}")
 
 
 def _train(run: "Run", train: Callable[[], object]) -> str:
-    """One update, by the engine, on the device: its batch's loss before and after, the arrays."""
+    """Make one update with the engine, and check its batch's loss and the arrays it changed."""
     import mxnet as mx
 
     from gluon_tricks.models.parameters import named_arrays
@@ -136,7 +138,7 @@ def _train(run: "Run", train: Callable[[], object]) -> str:
     inputs = run.task.inputs(run.task.example(), epoch=0, rank=0)
 
     def state() -> tuple[float, dict[str, "np.ndarray"]]:
-        with mx.autograd.train_mode():  # by the batch's own statistics, as the update sees it
+        with mx.autograd.train_mode():  # with the batch's own statistics, as in the update
             loss = float(run.task.losses(run.network, inputs)[0].mean().asscalar())
         mx.nd.waitall()
         return loss, {name: array.asnumpy() for name, array in named_arrays(run.network).items()}
@@ -148,9 +150,9 @@ def _train(run: "Run", train: Callable[[], object]) -> str:
 
 def judge_update(before: tuple[float, dict[str, "np.ndarray"]],
                  after: tuple[float, dict[str, "np.ndarray"]]) -> str:
-    """Half a sentence on an update, of the loss and the arrays before and after it.
+    """What an update did, as part of a sentence, from the loss and arrays before and after it.
 
-    Raises SelfTestError where the loss did not fall, an array stayed as it was or is not finite.
+    Raises SelfTestError if the loss did not fall, or an array did not change or is not finite.
     """
     import numpy as np
 
@@ -168,7 +170,7 @@ def judge_update(before: tuple[float, dict[str, "np.ndarray"]],
 
 
 def _checkpoint(saver: "Saver", run: "Run") -> str:
-    """Save the run, and read what was saved back."""
+    """Save the run, read it back, and compare."""
     from gluon_tricks.models.parameters import named_arrays
     from gluon_tricks.runs import checkpoint
 
@@ -182,7 +184,7 @@ def _checkpoint(saver: "Saver", run: "Run") -> str:
         if read.keys() != arrays.keys() or any(
                 read[name].asnumpy().tobytes() != array.asnumpy().tobytes()
                 for name, array in arrays.items()):
-            raise SelfTestError(f"{found.path}: what was read back of {part} is not what was saved")
+            raise SelfTestError(f"{found.path}: the {part} read back is not what was saved")
     count = sum(len(arrays) for arrays in saved.values())
-    # The run's folder lies in the one that the parent made in the folder of runs.
-    return f"{count} arrays came back to the bit, in {run.log.folder.parents[1]}"
+    # The run's folder is in the one that the parent made in the folder of runs.
+    return f"{count} arrays read back bit-identical, in {run.log.folder.parents[1]}"

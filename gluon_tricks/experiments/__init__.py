@@ -1,1 +1,1 @@
-"""The paper's tables as data."""
+"""The paper's tables, as data."""

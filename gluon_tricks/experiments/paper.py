@@ -1,4 +1,4 @@
-"""Numbers that the paper reports (arXiv 1812.01187v2): targets, and none of them a result of ours.
+"""Numbers that the paper reports (arXiv 1812.01187v2): targets, not results of ours.
 
 Accuracies are top-1 and top-5 in percent on ImageNet's validation set.
 """
@@ -11,7 +11,7 @@ class Accuracy(NamedTuple):
     top5: float
 
 
-# Table 3, "efficient": batch 1024, FP16, 8 V100; minutes an epoch of ResNet-50.
+# Table 3, "efficient": batch 1024, FP16, 8 V100; minutes per epoch of ResNet-50.
 MINUTES_AN_EPOCH = 4.4
 
 # Table 5: millions of parameters, 10^9 multiply-adds ("FLOPs"), accuracy, by ResNet-50's tweak.
@@ -22,7 +22,8 @@ TABLE_5 = {
     "d": (25, 4.3, Accuracy(77.16, 93.52)),
 }
 
-# Table 6, ResNet-50-D: each row adds to the one above, but mixup is with or without distillation.
+# Table 6, ResNet-50-D: each row adds to the one above, except that mixup is also without
+# distillation.
 TABLE_6 = {
     "efficient": Accuracy(77.16, 93.52),
     "+ cosine decay": Accuracy(77.91, 93.81),

@@ -1,4 +1,7 @@
-"""What scripts/evaluate.py does: trained parameters on a validation set, in one way or several."""
+"""Evaluates trained parameters on a validation set, at one or several input sizes and crop ratios.
+
+This is what scripts/evaluate.py runs.
+"""
 
 import dataclasses
 import itertools
@@ -36,34 +39,34 @@ from gluon_tricks.runs.scores import Scores
 class Plan:
     """What to evaluate, and how. Without `run` and `params`, GluonCV's parameters of the model."""
 
-    given: dict[str, Any]  # settings that were given: they outdo a run's own
-    run: Path | None = None  # a run's folder, or a checkpoint's
-    params: Path | None = None  # a file; a run's settings hold where they lie beside it
-    sizes: tuple[int, ...] = ()  # of the network's pictures; of none, the settings' own
-    ratios: tuple[float, ...] = ()  # of crops
-    crops: int = 1  # of each picture, 1 or 10
-    confusion: bool = False  # whether the confusion matrix is wanted
-    predictions: bool = False  # whether the answer to each record is
+    given: dict[str, Any]  # explicit settings, which override the run's
+    run: Path | None = None  # the folder of a run or a checkpoint
+    params: Path | None = None  # a file; uses a run's settings if they are next to it
+    sizes: tuple[int, ...] = ()  # input sizes; if empty, the settings' own
+    ratios: tuple[float, ...] = ()  # crop ratios; if empty, the settings' own
+    crops: int = 1  # of each image, 1 or 10
+    confusion: bool = False  # whether to return the confusion matrix
+    predictions: bool = False  # whether to return the prediction for each record
 
 
 class Result(NamedTuple):
-    """Of one input size and crop ratio."""
+    """The evaluation at one input size and crop ratio."""
 
     settings: Settings
     crops: int
     scores: Scores
     calibration_error: float
     names: list[str]  # of the classes
-    confusion: np.ndarray | None  # (classes, classes) int64: of a class, taken for another
+    confusion: np.ndarray | None  # (classes, classes) int64: rows are labels, columns predictions
     predictions: list[tuple] | None  # (key, label, predicted class, its probability) of each record
 
 
 def evaluations(plan: Plan) -> Iterator[Result]:
-    """A result for each size and ratio, on the first rank; on the others none.
+    """Yield a result for each size and ratio, on the first rank only.
 
-    Says on stderr what decodes and which records are left out. Raises InputError where the
-    parameters, the network, the set and the settings do not fit together, for all sizes and ratios
-    before the first result, and RunFault where the loss is not finite.
+    Reports the data backend and the skipped records on stderr. Raises InputError if the parameters,
+    the network, the data set and the settings do not fit together, checking all sizes and ratios
+    before the first result, and RunFault if the loss is not finite.
     """
     with ExitStack() as stack:
         flags = Settings(**plan.given)
@@ -86,25 +89,26 @@ def evaluations(plan: Plan) -> Iterator[Result]:
         for case in cases:
             with ranks.all_or_none():
                 loader = eval_loader(case, records, damaged, ranks, plan.crops)
-            with loader:  # one at a time: each keeps the memory of some batches
+            with loader:  # one at a time: each holds the memory of several batches
                 ranks.check_same({"the data backend": loader.backend})
-                scores, answers = evaluate_each(model.network, loader, device=device, ranks=ranks,
-                                                classes=case.num_classes, crops=plan.crops)
+                scores, predictions = evaluate_each(
+                    model.network, loader, device=device, ranks=ranks, classes=case.num_classes,
+                    crops=plan.crops)
             if ranks.first:
-                _say(loader, said)
+                _report(loader, said)
             if not math.isfinite(scores.loss):
                 raise ranks.agreed_error(RunFault(f"{model.path}: the loss is {scores.loss}, these "
-                                          "parameters are of a run that diverged"))
-            result = _result(plan, case, model, records, scores, answers, ranks)
+                                          "parameters are from a run that diverged"))
+            result = _result(plan, case, model, records, scores, predictions, ranks)
             if ranks.first:
                 yield result
 
 
 def _names(plan: Plan, found: weights.Weights, flags: Settings) -> list[str] | None:
-    """What a set calls the parameters' classes, where that is known.
+    """The names that a data set uses for the parameters' classes, None if unknown.
 
-    A folder that holds some of them is not to count just these: of ImageNet's they are called by
-    WNID there, the zoo's names being for people.
+    They keep a folder with only some of the classes from being labeled by those alone. ImageNet's
+    folders are named by WNID, while the zoo's names are for people.
     """
     if plan.run is not None or (plan.params is not None and found.classes):
         return found.classes
@@ -117,7 +121,7 @@ def _names(plan: Plan, found: weights.Weights, flags: Settings) -> list[str] | N
 
 
 def _find(plan: Plan) -> weights.Weights:
-    """Raises InputError where the parameters cannot be had."""
+    """The parameters to evaluate. Raises InputError if they cannot be obtained."""
     if plan.run is not None:
         return weights.find(plan.run)
     if plan.params is None:
@@ -126,7 +130,7 @@ def _find(plan: Plan) -> weights.Weights:
 
 
 def _given(plan: Plan) -> dict[str, Any]:
-    """The settings that hold in place of the parameters' own, of the first size and ratio."""
+    """The settings that override the parameters' own, with the first size and ratio."""
     first = {name: values[0] for name, values in (("input_size", plan.sizes),
                                                   ("crop_ratio", plan.ratios)) if values}
     return {**plan.given, **first}
@@ -136,8 +140,8 @@ def _cases(plan: Plan, model: Trained) -> list[Settings]:
     """The settings of each evaluation. Raises InputError for the first that cannot work."""
     own = model.settings
     if plan.crops > 1 and own.crop == "pad":
-        raise InputError(f"--crops {plan.crops} has no meaning with --crop pad, which resizes "
-                         "nothing, so that there is nothing to crop: take --crop resized")
+        raise InputError(f"--crops {plan.crops} cannot be combined with --crop pad, which does not "
+                         "resize and so leaves nothing to crop: use --crop resized")
     cases = [validate(dataclasses.replace(own, input_size=size, crop_ratio=ratio))
              for size, ratio in itertools.product(plan.sizes or (own.input_size,),
                                                   plan.ratios or (own.crop_ratio,))]
@@ -146,8 +150,8 @@ def _cases(plan: Plan, model: Trained) -> list[Settings]:
     return cases
 
 
-def _say(loader: Loader, said: list[str]) -> None:
-    """What was not said yet of what decodes, and of the records that were left out."""
+def _report(loader: Loader, said: list[str]) -> None:
+    """Print the data backend and the skipped records to stderr, unless that was printed before."""
     note = f" ({loader.backend_note})" if loader.backend_note else ""
     for line in (f"data backend: {loader.backend}{note}", loader.skipped_line()):
         if line and line not in said:
@@ -156,19 +160,18 @@ def _say(loader: Loader, said: list[str]) -> None:
 
 
 def _result(plan: Plan, case: Settings, model: Trained, records: ImageSet, scores: Scores,
-            answers: Predictions, ranks: Ranks) -> Result:
-    """Of all ranks together."""
-    found = answers.labels, answers.predicted, answers.probabilities
-    bins = reports.calibration_sums(*found)
+            found: Predictions, ranks: Ranks) -> Result:
+    """The result over all ranks, from this rank's predictions."""
+    bins = reports.calibration_sums(found.labels, found.predicted, found.probabilities)
     error = reports.calibration_error(np.reshape(ranks.allreduce(bins.ravel()), bins.shape))
     names = model.classes if model.has_names else records.class_names() or []
     names = [*names, *map(str, range(len(names), case.num_classes))][:case.num_classes]
     matrix = predictions = None
     if plan.confusion:
-        own = reports.confusion_matrix(*found[:2], case.num_classes)
+        own = reports.confusion_matrix(found.labels, found.predicted, case.num_classes)
         matrix = np.array(ranks.allreduce(own.ravel()), np.int64).reshape(own.shape)
     if plan.predictions:
-        rows = [*zip(*(part.tolist() for part in answers), strict=True)]
+        rows = [*zip(*(part.tolist() for part in found), strict=True)]
         predictions = [(records.keys[index], *rest)
                        for index, *rest in sorted(itertools.chain(*ranks.allgather_object(rows)))]
     return Result(case, plan.crops, scores, error, names, matrix, predictions)

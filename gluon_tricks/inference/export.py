@@ -1,6 +1,6 @@
-"""Networks for use elsewhere: as ONNX, as MXNet's symbol, or as parameters for Gluon.
+"""Exports networks for use elsewhere: as ONNX, as MXNet's symbol, or as parameters for Gluon.
 
-What was written is run and held against the Gluon network before it gets its name.
+What was written is run and checked against the Gluon network before it gets its final name.
 """
 
 import json
@@ -34,8 +34,8 @@ from gluon_tricks.models.pixels import FromPixels
 from gluon_tricks.prepare.demo import CLASSES, draw_image
 from gluon_tricks.runs.checkpoint import versions
 
-TOLERANCE = 1e-4  # of the largest logit; FP32 itself takes 4e-5 in Inception-V3
-PICTURES = 32  # of those that were given, at most
+TOLERANCE = 1e-4  # relative to the largest logit; FP32 rounding alone is 4e-5 in Inception-V3
+IMAGES = 32  # used of those given, at most
 BATCH = 8
 
 Run = Callable[[np.ndarray], np.ndarray]  # a batch of inputs to logits (batch, classes)
@@ -46,32 +46,31 @@ class Exported:
     """What was written, and how far its logits were from the Gluon network's."""
 
     files: tuple[Path, ...]  # the last one is the JSON
-    difference: float  # the greatest, of all inputs
-    pictures: int
+    difference: float  # the largest over all inputs
+    images: int  # that it was checked with
 
 
 def export(trained: Trained, form: str, out: Path, *, embed: bool = False,
-           pictures: Sequence[Path] = ()) -> Exported:
-    """Write a network as `form` (onnx, symbol or params) to `out`, and out.json beside it.
+           images: Sequence[Path] = ()) -> Exported:
+    """Write a network as `form` (onnx, symbol or params) to `out`, and out.json next to it.
 
     A symbol is two files, out-symbol.json and out-0000.params. With `embed` the network takes
-    uint8 pixels, (batch, size, size, 3) RGB. `pictures` are files and folders to check it with,
-    besides random input; a few are drawn where there are none.
+    uint8 pixels, (batch, size, size, 3) RGB. `images` are files and folders to check it with, in
+    addition to random input; if none are given, a few are generated.
 
-    Raises RunFault, and leaves no file, where what was written does not give the Gluon network's
-    logits; InputError for a network that `form` cannot hold and for a place or a picture that will
-    not do.
+    Raises RunFault, and leaves no file, if what was written does not give the Gluon network's
+    logits; InputError if `form` cannot hold the network, or if the path or an image is unusable.
     """
     if form == "onnx":
         onnx_file.require()
     if embed and form == "params":
         raise InputError("--embed-preprocessing changes the network, which --format params does "
-                         "not hold: take onnx or symbol")
-    beside = out.parent / f"{out.name}.json"  # not with_name, which "." has none for
+                         "not store: use onnx or symbol")
+    card = out.parent / f"{out.name}.json"  # not with_name, which raises for "."
     names = [f"{out.name}-symbol.json", f"{out.name}-0000.params"] if form == "symbol" else \
         [out.name]
-    _check_place(out, [out.parent / name for name in names], beside, trained.path)
-    pixels = _pixels(trained.settings, pictures)
+    _check_targets(out, [out.parent / name for name in names], card, trained.path)
+    pixels = _pixels(trained.settings, images)
     network = FromPixels(trained.network, trained.settings.rgb_mean, trained.settings.rgb_std,
                          mx.cpu()) if embed else trained.network
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as aside:
@@ -81,36 +80,38 @@ def export(trained: Trained, form: str, out: Path, *, embed: bool = False,
         said = describe(trained, form, embed) | {
             "files": {part.name: files.sha256(part) for part in parts},
             "check": {"max_abs_difference": difference, "pictures": len(pixels)}}
-        parts.append(Path(aside, beside.name))
+        parts.append(Path(aside, card.name))
         parts[-1].write_text(json.dumps(said, indent=1) + "\n")
-        beside.unlink(missing_ok=True)  # it must not speak of files that are replaced
+        card.unlink(missing_ok=True)  # it must not describe files that were replaced
         for part in parts:
             os.replace(part, out.with_name(part.name))
     return Exported(tuple(out.with_name(part.name) for part in parts), difference, len(pixels))
 
 
-def _check_place(out: Path, targets: list[Path], beside: Path, source: Path) -> None:
-    """Raises InputError where files cannot lie there, or would lie on others than an export's."""
-    if not out.name or not out.parent.is_dir() or any(path.is_dir() for path in [*targets, beside]):
-        raise InputError(f"--out {out}: give a file's name in a folder that is there")
+def _check_targets(out: Path, targets: list[Path], card: Path, source: Path) -> None:
+    """Raise InputError if the files cannot be there, or would overwrite the parameters or files
+    that are not an export's."""
+    if not out.name or not out.parent.is_dir() or any(path.is_dir() for path in [*targets, card]):
+        raise InputError(f"--out {out}: give a file's name in an existing folder")
     if any(path.exists() and path.samefile(source) for path in targets):
         raise InputError(f"--out {out} is where the parameters come from: give another name")
-    if beside.exists():
+    if card.exists():
         try:
-            ours = {"files", "check"} <= json.loads(beside.read_text()).keys()
+            ours = {"files", "check"} <= json.loads(card.read_text()).keys()
         except (ValueError, AttributeError):
             ours = False
         if not ours:
-            raise InputError(f"--out {out}: {beside} is there, and of no export: give another name")
+            raise InputError(f"--out {out}: {card} exists and is not an export's: give another "
+                             "name")
 
 
 # --- What is written -----------------------------------------------------------------------------
-# Each takes the paths and the network, which takes pixels where preprocessing is embedded, and
-# gives back what it wrote, read again and ready to run.
+# Each takes the paths and the network (of pixels, if preprocessing is embedded), writes it, and
+# returns what it wrote, read back and ready to run.
 
 
 def graph_of(network: HybridBlock) -> mx.sym.Symbol:
-    """The graph that the network predicts by."""
+    """The graph that the network uses for prediction."""
     with autograd.predict_mode():
         return network(mx.sym.var(onnx_file.INPUT))
 
@@ -130,7 +131,7 @@ def _write_symbol(paths: list[Path], trained: Trained, network: HybridBlock) -> 
         f"{kind}:{name}": arrays[name].data() for kind, names in
         (("arg", symbol.list_arguments()), ("aux", symbol.list_auxiliary_states()))
         for name in names if name != onnx_file.INPUT})
-    with warnings.catch_warnings():  # of the input's type, which each batch brings
+    with warnings.catch_warnings():  # about the input's type, which each batch supplies
         warnings.simplefilter("ignore", UserWarning)
         loaded = SymbolBlock.imports(str(paths[0]), [onnx_file.INPUT], str(paths[1]), ctx=mx.cpu())
     return _logits(loaded)
@@ -138,9 +139,9 @@ def _write_symbol(paths: list[Path], trained: Trained, network: HybridBlock) -> 
 
 def _write_params(paths: list[Path], trained: Trained, network: HybridBlock) -> Run:
     write_arrays(paths[0], named_arrays(network))
-    anew = build_network(trained.settings)
-    load_parameters(anew, paths[0], mx.cpu())
-    return _logits(anew)
+    loaded = build_network(trained.settings)
+    load_parameters(loaded, paths[0], mx.cpu())
+    return _logits(loaded)
 
 
 _WRITERS = {"onnx": _write_onnx, "symbol": _write_symbol, "params": _write_params}
@@ -150,25 +151,25 @@ _WRITERS = {"onnx": _write_onnx, "symbol": _write_symbol, "params": _write_param
 
 
 def check(run: Run, reference: Run, inputs: Sequence[tuple[str, np.ndarray]]) -> float:
-    """The greatest difference of logits over named batches of inputs.
+    """The largest difference of logits over named batches of inputs.
 
-    Raises RunFault where it is above TOLERANCE, where the five best classes are others or in
-    another order, and where logits are not finite.
+    Raises RunFault if it exceeds TOLERANCE, the top five classes or their order differ, or logits
+    are not finite.
     """
     worst = 0.0
     for name, batch in inputs:
         want, got = reference(batch), run(batch)
         if not np.isfinite(want).all():
-            raise RunFault(f"the network's own logits of {name} are not finite: these parameters "
-                           "are of a run that diverged; nothing was written")
+            raise RunFault(f"the network's own logits for {name} are not finite: these parameters "
+                           "are from a run that diverged; nothing was written")
         difference = float(abs(got - want).max()) if got.shape == want.shape else np.inf
         limit = TOLERANCE * float(abs(want).max())
         if not difference <= limit:
-            raise RunFault(f"what was exported gives other logits of {name}: they differ by "
-                           f"{difference:.2g}, more than {limit:.2g}; nothing was written")
+            raise RunFault(f"the exported network gives different logits for {name}: they differ "
+                           f"by {difference:.2g}, more than {limit:.2g}; nothing was written")
         if not np.array_equal(_top5(got), _top5(want)):
-            raise RunFault(f"what was exported gives other top-5 classes of {name}; nothing was "
-                           "written")
+            raise RunFault(f"the exported network gives different top-5 classes for {name}; "
+                           "nothing was written")
         worst = max(worst, difference)
     return worst
 
@@ -182,7 +183,7 @@ def _logits(network: HybridBlock) -> Run:
 
 
 def _reference(trained: Trained, embed: bool) -> Run:
-    """The Gluon network; of pixels, with preprocessing in NumPy before it."""
+    """The Gluon network; for pixels, preceded by preprocessing in NumPy."""
     plain, mean, std = _logits(trained.network), trained.settings.rgb_mean, trained.settings.rgb_std
     return (lambda pixels: plain(_planes(normalize(pixels, mean, std)))) if embed else plain
 
@@ -193,61 +194,60 @@ def _planes(images: np.ndarray) -> np.ndarray:
 
 
 def _inputs(trained: Trained, embed: bool, pixels: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Random batches of one and of three, and the pictures."""
+    """Random batches of one and of three, and the images."""
     shape, dtype = input_form(trained, embed)
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (4, *shape)) if embed else rng.standard_normal((4, *shape))
     seen = np.rint(pixels) if embed else \
         _planes(normalize(pixels, trained.settings.rgb_mean, trained.settings.rgb_std))
     return [("random input", noise[:1].astype(dtype)), ("random input", noise[1:].astype(dtype)),
-            *(("pictures", seen[at:at + BATCH].astype(dtype))
+            *(("images", seen[at:at + BATCH].astype(dtype))
               for at in range(0, len(seen), BATCH))]
 
 
 def _pixels(settings: Settings, paths: Sequence[Path]) -> np.ndarray:
-    """Pictures resized and cropped as for validation, not normalised: (N, size, size, 3) float32.
-    """
+    """Images resized and cropped as for validation, not normalized: (N, size, size, 3) float32."""
     transform = replace(eval_transform(settings), mean=(0.0,) * 3, std=(1.0,) * 3)
     if not paths:
         rng = np.random.default_rng(0)
         drawn = [draw_image(label, rng) for label in range(min(BATCH, len(CLASSES)))]
-        return np.stack([transform.apply(resize_short_edge(picture, settings.input_size))
-                         for picture in drawn])
+        return np.stack([transform.apply(resize_short_edge(image, settings.input_size))
+                         for image in drawn])
     return np.stack([_cropped(path, transform) for path in _chosen(paths)])
 
 
 def _chosen(paths: Sequence[Path]) -> list[Path]:
-    """The pictures of files and folders, PICTURES at most, spread evenly."""
+    """Image files from files and folders, IMAGES at most, evenly spaced."""
     found: list[Path] = []
     for path in paths:
         inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) \
             if path.is_dir() else [path]
         if not inside:
-            raise InputError(f"--pictures {path} holds no pictures ({', '.join(SUFFIXES)})")
+            raise InputError(f"--pictures {path} has no images ({', '.join(SUFFIXES)})")
         found += inside
-    return found[::-(-len(found) // PICTURES)]
+    return found[::-(-len(found) // IMAGES)]
 
 
 def _cropped(path: Path, transform: Any) -> np.ndarray:
     try:
         return transform.apply(decode_whole(path.read_bytes()))
     except (ValueError, FileNotFoundError) as error:
-        raise InputError(f"--pictures: {path}: {error}; leave it out") from error
+        raise InputError(f"--pictures: {path}: {error}; drop it") from error
 
 
 # --- What the JSON says --------------------------------------------------------------------------
 
 
 def input_form(trained: Trained, embed: bool) -> tuple[tuple[int, ...], str]:
-    """Shape of one input, and its type."""
+    """The shape of one input, and its dtype."""
     size = trained.settings.input_size
     return ((size, size, 3), "uint8") if embed else ((3, size, size), "float32")
 
 
 def describe(trained: Trained, form: str, embed: bool) -> dict[str, Any]:
-    """How pictures are made into inputs, what the logits stand for, and where all came from.
+    """The JSON next to an export: how to preprocess images, what the logits mean, and its origin.
 
-    mean and std are what is left to the caller: 0 and 1 where the graph has its own.
+    mean and std are what the caller still has to apply: 0 and 1 if the graph normalizes.
     """
     transform = eval_transform(trained.settings)
     own = {"mean": list(transform.mean), "std": list(transform.std)}

@@ -1,4 +1,4 @@
-"""A network's graph as an ONNX file, by MXNet's own converter, mx2onnx."""
+"""Writes a network's graph as an ONNX file, with MXNet's own converter, mx2onnx."""
 
 import contextlib
 import importlib.util
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from onnx import GraphProto
 
 INPUT, OUTPUT = "data", "logits"
-OPSET = 13  # the forms of operators that mx2onnx writes are this one's, whatever onnx it finds
-_TOO_NEW = 1, 18  # the onnx that took away what mx2onnx calls
+OPSET = 13  # mx2onnx writes operators in this version's form, whichever onnx it finds
+_TOO_NEW = 1, 18  # the onnx that removed what mx2onnx calls
 
 
 def require() -> None:
-    """Raises InputError where onnx or onnxruntime is missing, or onnx is too new for MXNet."""
+    """Raise InputError if onnx or onnxruntime is missing, or onnx is too new for MXNet."""
     remedy = f"{install_packages()} (or -gpu.txt)"
     for name in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(name) is None:
@@ -38,11 +38,11 @@ def write(path: Path, symbol: mx.sym.Symbol, arrays: Mapping[str, np.ndarray],
           shape: tuple[int, ...], dtype: str) -> None:
     """Write the graph, with one input, INPUT, (batch, *shape), and one output, OUTPUT.
 
-    `arrays` are the symbol's parameters by name. mx2onnx makes Python numbers of all weights, one
-    by one, which takes it most of a minute for a ResNet-50. So they go through it as inputs, of
-    which it asks the shape alone, and are put into the file afterwards.
+    `arrays` are the symbol's parameters by name. mx2onnx converts weights to Python numbers one by
+    one, which takes most of a minute for a ResNet-50. So they pass through it as inputs, of which
+    it needs only the shape, and are added to the file afterwards.
 
-    Raises InputError where mx2onnx cannot convert the graph.
+    Raises InputError if mx2onnx cannot convert the graph.
     """
     import onnx
     from onnx import helper, numpy_helper
@@ -70,21 +70,21 @@ def write(path: Path, symbol: mx.sym.Symbol, arrays: Mapping[str, np.ndarray],
 
 @contextlib.contextmanager
 def _refusing() -> Iterator[None]:
-    """Raises InputError for what mx2onnx, onnx or onnxruntime cannot do; they raise anything."""
+    """Raise InputError for what mx2onnx, onnx or onnxruntime cannot do; they raise anything."""
     try:
         yield
     except OSError:
         raise
     except Exception as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise InputError(f"MXNet's ONNX exporter cannot convert this network ({reason}): take "
+        raise InputError(f"MXNet's ONNX exporter cannot convert this network ({reason}): use "
                          "--format symbol") from error
 
 
 def _with_pools(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
-    """The same graph with pools in place of means over height and width.
+    """The same graph, with pooling instead of means over height and width.
 
-    mx2onnx writes ReduceMean in a form that the opset it names does not have.
+    mx2onnx writes ReduceMean in a form that the opset it declares does not have.
     """
     graph = json.loads(symbol.tojson())
     for node in graph["nodes"]:
@@ -97,14 +97,14 @@ def _with_pools(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
 
 
 def _fixed_gammas(symbol: mx.sym.Symbol) -> list[str]:
-    """Names of the gammas that BatchNorm takes as 1, whatever stands in them."""
+    """Names of the gammas that BatchNorm treats as 1, whatever their values."""
     nodes = json.loads(symbol.tojson())["nodes"]
     return [nodes[node["inputs"][1][0]]["name"] for node in nodes if node["op"] == "BatchNorm"
             and node.get("attrs", {}).get("fix_gamma", "True") in ("True", "1")]
 
 
 def _name_ends(graph: "GraphProto", shape: tuple[int, ...]) -> None:
-    """Leave INPUT as the only input, and call the output OUTPUT, (batch, *shape)."""
+    """Make INPUT the only input, and name the output OUTPUT, (batch, *shape)."""
     from onnx import TensorProto, helper
 
     given, = [value for value in graph.input if value.name == INPUT]
@@ -119,7 +119,7 @@ def _name_ends(graph: "GraphProto", shape: tuple[int, ...]) -> None:
 
 
 def _drop_unused(graph: "GraphProto") -> None:
-    """Leave out constants that no node takes; onnxruntime warns of each."""
+    """Drop constants that no node uses; onnxruntime warns about each."""
     used = {name for node in graph.node for name in node.input}
     kept = [constant for constant in graph.initializer if constant.name in used]
     del graph.initializer[:]
@@ -127,7 +127,8 @@ def _drop_unused(graph: "GraphProto") -> None:
 
 
 def runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """A batch of inputs to its logits, by onnxruntime on OMP_NUM_THREADS threads."""
+    """A function from a batch of inputs to logits, run by onnxruntime on OMP_NUM_THREADS threads.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,4 +1,5 @@
-"""What a trained network sees in pictures: files in, the likeliest classes out, in order."""
+"""Classifies image files with a trained network: paths in, the most likely classes out, in order.
+"""
 
 import contextlib
 import dataclasses
@@ -26,18 +27,18 @@ from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.inference.trained import Trained, load
 from gluon_tricks.parallel.device import find_device
 
-_MAX_BYTES = 8 * MAX_PIXELS  # 16 bits of four channels; reading a film by mistake would fill memory
+_MAX_BYTES = 8 * MAX_PIXELS  # 4 channels of 16 bits; reading a video by mistake would fill memory
 
 
-class Picture(NamedTuple):
-    """A file to look at."""
+class ImageFile(NamedTuple):
+    """An image file to classify."""
 
     path: str
-    fault: str = ""  # why there is nothing to read, where that is known already
+    fault: str = ""  # why there is nothing to read, if that is known already
 
 
 class Candidate(NamedTuple):
-    """A class that a picture may show."""
+    """A class that an image may show."""
 
     number: int
     label: str
@@ -45,7 +46,7 @@ class Candidate(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """The likeliest classes of a picture, the best first; none where it could not be read."""
+    """The most likely classes of an image, the best first; empty if it could not be read."""
 
     path: str
     top: list[Candidate]
@@ -54,10 +55,10 @@ class Prediction(NamedTuple):
 
 def open_network(source: Path | None, names: Path | None, *, num_gpus: int,
                  **given: Any) -> tuple[Trained, mx.Context]:
-    """A network, ready to predict on the device that comes with it.
+    """Load a network, ready to predict; returns it with its device.
 
     Its parameters are those of `source`, or GluonCV's of `given["model"]`; `given` are settings as
-    of `trained.load`. `names` is a file of the classes' names. Raises InputError.
+    for `trained.load`. `names` is a file with the classes' names. Raises InputError.
     """
     device = find_device(num_gpus, "float32")
     trained = load(source or weights.of_zoo(given["model"]), device, **given)
@@ -70,12 +71,12 @@ def open_network(source: Path | None, names: Path | None, *, num_gpus: int,
     return dataclasses.replace(trained, classes=classes), device
 
 
-def find_pictures(names: Iterable[str], lines: Iterable[bytes] = ()) -> Iterator[Picture]:
-    """The pictures that a command line names, one after the other.
+def find_images(names: Iterable[str], lines: Iterable[bytes] = ()) -> Iterator[ImageFile]:
+    """Yield the image files that a command line names.
 
-    A name is a file, a folder (its pictures, recursively and sorted, without following links), a
-    pattern of `glob` (the files that match, sorted) or "-": a file or folder for each of `lines`,
-    which are read as they are needed. What stands for no file comes with a fault.
+    A name is a file, a folder (its images, recursively and sorted, without following links), a
+    `glob` pattern (the files that match, sorted) or "-": a file or folder for each of `lines`,
+    which are read as they are needed. A name without any file yields one with a fault.
     """
     for name in names:
         path = os.path.expanduser(name)
@@ -83,67 +84,68 @@ def find_pictures(names: Iterable[str], lines: Iterable[bytes] = ()) -> Iterator
             paths = (os.fsdecode(line.rstrip(b"\r\n")) for line in lines)
             yield from itertools.chain.from_iterable(map(_of_path, filter(None, paths)))
         elif glob.has_magic(path) and not os.path.lexists(path):
-            yield from _some(_of_pattern(path), path, "no file matches it")
+            yield from _or_fault(_of_pattern(path), path, "no file matches it")
         else:
             yield from _of_path(path)
 
 
-def _of_path(path: str) -> Iterator[Picture]:
+def _of_path(path: str) -> Iterator[ImageFile]:
     if os.path.isdir(path):
-        return _some(_of_folder(path), path, f"no picture is in it ({', '.join(SUFFIXES)})")
-    return iter([Picture(path)])
+        return _or_fault(_of_folder(path), path, f"it contains no image ({', '.join(SUFFIXES)})")
+    return iter([ImageFile(path)])
 
 
-def _some(pictures: Iterator[Picture], path: str, fault: str) -> Iterator[Picture]:
-    """`pictures`, or, where there is none, one with a fault."""
-    first = next(pictures, Picture(path, fault))
-    return itertools.chain([first], pictures)
+def _or_fault(images: Iterator[ImageFile], path: str, fault: str) -> Iterator[ImageFile]:
+    """`images`, or a single one with a fault if there are none."""
+    first = next(images, ImageFile(path, fault))
+    return itertools.chain([first], images)
 
 
-def _of_pattern(pattern: str) -> Iterator[Picture]:
+def _of_pattern(pattern: str) -> Iterator[ImageFile]:
     for path in sorted(glob.iglob(pattern, recursive=True)):
         if not os.path.isdir(path):
-            yield Picture(path)
+            yield ImageFile(path)
 
 
-def _of_folder(folder: str) -> Iterator[Picture]:
-    """Sorted by the parts of their paths; of the names, one folder's at a time are in memory."""
+def _of_folder(folder: str) -> Iterator[ImageFile]:
+    """A folder's images, sorted by the parts of their paths. Keeps one folder's names in memory at
+    a time."""
     try:
         with os.scandir(folder) as entries:
             inside = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
     except OSError as error:
-        yield Picture(folder, error.strerror)
+        yield ImageFile(folder, error.strerror)
         return
     for name, is_folder in inside:
         path = os.path.join(folder, name)
         if is_folder:
             yield from _of_folder(path)
         elif name.lower().endswith(SUFFIXES):
-            yield Picture(path)
+            yield ImageFile(path)
 
 
-def predict(trained: Trained, pictures: Iterable[Picture], device: mx.Context, *, top: int = 5,
+def predict(trained: Trained, images: Iterable[ImageFile], device: mx.Context, *, top: int = 5,
             batch_size: int = 32, workers: int = 4) -> Iterator[Prediction]:
-    """The `top` likeliest classes of each picture, or all where there are fewer, in order.
+    """Yield the `top` most likely classes of each image, or all if there are fewer, in order.
 
-    Pictures are prepared as validation prepares them, by threads, ahead of use; a batch's
-    predictions come when it is done. Raises RunFault where a logit is not finite.
+    Threads prepare the images ahead of use, as for validation; a batch's predictions come when it
+    is done. Raises RunFault if a logit is not finite.
     """
     transform = eval_transform(trained.settings)
-    cv2.setNumThreads(0)  # the threads are ours; OpenCV's own would fight them
-    with contextlib.closing(ordered_map(lambda picture: _prepare(picture, transform), pictures,
+    cv2.setNumThreads(0)  # the threads are ours; OpenCV's own would compete with them
+    with contextlib.closing(ordered_map(lambda image: _prepare(image, transform), images,
                                         workers)) as prepared:
         while batch := list(itertools.islice(prepared, batch_size)):
-            images = [image for _, image, _ in batch if image is not None]
-            tops = iter(_classify(trained, np.stack(images), device, top) if images else ())
-            for path, image, fault in batch:
-                yield Prediction(path, [], fault) if image is None else Prediction(path, next(tops))
+            inputs = [pixels for _, pixels, _ in batch if pixels is not None]
+            tops = iter(_classify(trained, np.stack(inputs), device, top) if inputs else ())
+            for path, pixels, fault in batch:
+                yield Prediction(path, [], fault) if pixels is None else \
+                    Prediction(path, next(tops))
 
 
-def _prepare(picture: Picture, transform: EvalTransform) -> tuple[str, np.ndarray | None, str]:
-    """The path, the picture as the network takes it, (3, size, size) float32, and why there is
-    none."""
-    path, fault = picture
+def _prepare(image: ImageFile, transform: EvalTransform) -> tuple[str, np.ndarray | None, str]:
+    """Read an image: its path, the network's input, (3, size, size) float32, or None and why."""
+    path, fault = image
     try:
         if not fault:
             return path, transform.apply(decode_whole(_read(path))).transpose(2, 0, 1), ""
@@ -155,12 +157,12 @@ def _prepare(picture: Picture, transform: EvalTransform) -> tuple[str, np.ndarra
 
 
 def _read(path: str) -> bytes:
-    """Raises OSError and, for what can be no picture, ValueError."""
+    """The bytes of a file. Raises OSError, and ValueError for what cannot be an image."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):  # a pipe might never end
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     if status.st_size > _MAX_BYTES:
-        raise ValueError(f"its {status.st_size} bytes are more than those of any picture that is "
+        raise ValueError(f"its {status.st_size} bytes are more than those of any image that can be "
                          "decoded")
     with open(path, "rb") as file:
         return file.read()
@@ -168,11 +170,11 @@ def _read(path: str) -> bytes:
 
 def _classify(trained: Trained, images: np.ndarray, device: mx.Context,
               top: int) -> list[list[Candidate]]:
-    """The likeliest classes of each of (batch, 3, size, size) float32."""
+    """The most likely classes of each image of (batch, 3, size, size) float32."""
     logits = trained.network(mx.nd.array(images, ctx=device)).astype("float32").asnumpy()
     if not np.isfinite(logits).all():
         raise RunFault(f"{trained.path}: the network's outputs are not finite, these parameters "
-                       "are of a run that diverged")
+                       "are from a run that diverged")
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = powers / powers.sum(axis=1, keepdims=True)
     order = np.argsort(-logits, axis=1, kind="stable")[:, :top]

@@ -1,4 +1,5 @@
-"""What a network's answers say beyond its scores: calibration, confusion, accuracy by class."""
+"""Reports on a network's predictions beyond its scores: calibration, confusion, accuracy by class.
+"""
 
 import contextlib
 import csv
@@ -18,18 +19,19 @@ from gluon_tricks import files
 from gluon_tricks.errors import RunFault
 
 BINS = 15
-_NAMED = 30  # most classes whose names and counts a picture of the confusion matrix can hold
-# From orange on: yellow dots cannot be seen on white.
+_NAMED = 30  # most classes whose names and counts fit into a drawn confusion matrix
+# From orange on: yellow dots are invisible on white.
 _COLORS = ListedColormap(matplotlib.colormaps["inferno_r"](np.linspace(0.25, 1, 256)))
 
 
 def calibration_sums(labels: np.ndarray, predicted: np.ndarray,
                      probabilities: np.ndarray) -> np.ndarray:
-    """What the calibration error needs of some samples, to be added up: (3, BINS) float64.
+    """The sums over samples that the calibration error needs, which add up over ranks: (3, BINS)
+    float64.
 
-    Bin m of M holds the samples whose probability lies in ((m - 1) / M, m / M]. Rows: samples, hits
-    and summed probabilities of each. labels, predicted and probabilities, those of the predicted
-    classes, are (samples,).
+    Bin m of M has the samples whose probability is in ((m - 1) / M, m / M]. Rows: the number of
+    samples, of hits, and the sum of probabilities. labels, predicted and probabilities (those of
+    the predicted classes) are (samples,).
     """
     bins = np.searchsorted(np.arange(1, BINS) / BINS, probabilities)
     return np.stack([np.bincount(bins, weights, BINS) for weights in (
@@ -38,33 +40,32 @@ def calibration_sums(labels: np.ndarray, predicted: np.ndarray,
 
 def calibration_error(sums: np.ndarray) -> float:
     """Expected calibration error (arXiv 1706.04599, eq. 3): sum_m |B_m| / n |acc(B_m) - conf(B_m)|,
-    of `calibration_sums` of one sample or more."""
+    from the `calibration_sums` of at least one sample."""
     counts, hits, probabilities = sums
     return float(np.abs(hits - probabilities).sum() / counts.sum())
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """How many samples of each class (row) were taken for each (column): (classes, classes) int64.
-    """
+    """How many samples of each class (row) were predicted as each class (column): (classes,
+    classes) int64."""
     pairs = np.asarray(labels, np.int64) * classes + np.asarray(predicted, np.int64)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-CLASS_COLUMNS = ("class", "count", "top1", "confused_with")  # what files call those of a ClassRow
+CLASS_COLUMNS = ("class", "count", "top1", "confused_with")  # names of ClassRow's fields in files
 
 
 class ClassRow(NamedTuple):
-    """How a class fared."""
+    """The accuracy of one class."""
 
     name: str
     count: int
     top1: float  # from 0 to 1
-    confused_with: str  # the other class that it was most often taken for; "" where always right
+    confused_with: str  # the class it was most often mistaken for; "" if it never was
 
 
 def by_class(matrix: np.ndarray, names: Sequence[str]) -> list[ClassRow]:
-    """The worst first, those alike in the order of their labels; classes without samples are left
-    out."""
+    """The accuracy of each class, the worst first, ties by label; skips classes without samples."""
     rows = []
     for label, counts in enumerate(matrix):
         count, right = int(counts.sum()), int(counts[label])
@@ -76,16 +77,16 @@ def by_class(matrix: np.ndarray, names: Sequence[str]) -> list[ClassRow]:
 
 
 def class_table(rows: Iterable[ClassRow]) -> str:
-    """For people."""
+    """The rows as a table for people."""
     return tabulate([(row.name, row.count, f"{row.top1:.2%}", row.confused_with) for row in rows],
-                    headers=("class", "count", "top-1", "most often taken for"),
+                    headers=("class", "count", "top-1", "most often mistaken for"),
                     colalign=("left", "right", "right", "left"), disable_numparse=True)
 
 
 @contextlib.contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """Where to write what then gets the name `path`. Raises RunFault, and leaves what is there as
-    it is, where that fails."""
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file to write, which then replaces `path`. If that fails, raises RunFault and
+    leaves `path` as it was."""
     try:
         with files.atomic(path) as part:
             yield part
@@ -94,18 +95,18 @@ def _aside(path: Path) -> Iterator[Path]:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Raises RunFault where it cannot be written, a full disk's say."""
-    with _aside(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+    """Write a CSV file. Raises RunFault if it cannot be written, e.g. to a full disk."""
+    with _replacing(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
 
 
-def draw_confusion(matrix: np.ndarray, names: Sequence[str], picture: Path) -> None:
-    """The counts as a picture, log colour scale, no count white; names and counts in print where
-    there are at most 30 classes. A row's samples are of the class, a column's were taken for it.
+def draw_confusion(matrix: np.ndarray, names: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix on a log color scale, zeros in white; rows are labels, columns are
+    predictions. With at most 30 classes, names and counts are printed.
 
-    Raises RunFault where it cannot be written, a full disk's say.
+    Raises RunFault if it cannot be written, e.g. to a full disk.
     """
     classes = len(matrix)
     named = classes <= _NAMED
@@ -118,25 +119,25 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], picture: Path) -> N
     if named:
         image = axes.imshow(np.ma.masked_equal(matrix, 0), **scale)
         _write_in(axes, matrix, names)
-    else:  # a single mistake among a million cells must be seen: larger than its cell
+    else:  # a single mistake among a million cells must be visible: larger than its cell
         order = np.argsort(counts, kind="stable")  # the highest on top
         image = axes.scatter(columns[order], rows[order], c=counts[order], marker="s",
                              linewidths=0, s=max(2, 700 / classes) ** 2, **scale)
         axes.set(xlim=(-0.5, classes - 0.5), ylim=(classes - 0.5, -0.5), aspect="equal")
-    axes.set(xlabel="taken for", ylabel="class",
-             title=f"{counts.sum()} pictures, top-1 {np.trace(matrix) / counts.sum():.2%}")
-    bar = figure.colorbar(image, label="pictures", format="%d", shrink=0.8)
-    bar.minorformatter = LogFormatter()  # between powers of ten, where there are few of those
-    with _aside(picture) as part:
+    axes.set(xlabel="predicted class", ylabel="class",
+             title=f"{counts.sum()} images, top-1 {np.trace(matrix) / counts.sum():.2%}")
+    bar = figure.colorbar(image, label="images", format="%d", shrink=0.8)
+    bar.minorformatter = LogFormatter()  # between powers of ten, if there are few of those
+    with _replacing(path) as part:
         figure.savefig(part, dpi=100, format="png")
 
 
 def _write_in(axes: Axes, matrix: np.ndarray, names: Sequence[str]) -> None:
     shown = [name if len(name) <= 20 else f"{name[:19]}…" for name in names]
-    # Names are no formulas, which text between two $ would be.
+    # Names are not formulas, as matplotlib takes text between two $ to be.
     axes.set_xticks(range(len(shown)), shown, rotation=90, parse_math=False)
     axes.set_yticks(range(len(shown)), shown, parse_math=False)
-    pale = matrix.max() ** 0.3  # up to there the scale's colours are
+    pale = matrix.max() ** 0.3  # up to here the scale's colors are pale
     for row, column in zip(*np.nonzero(matrix), strict=True):
         count = matrix[row, column]
         axes.text(column, row, count, ha="center", va="center", fontsize=7,

@@ -1,4 +1,4 @@
-"""A network that was trained, with all that is needed to use it: by predict, evaluate, export."""
+"""Loads a trained network with all that predict, evaluate and export need to use it."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from gluon_tricks.models.graph import hybridize
 from gluon_tricks.models.parameters import count_classes, load_parameters
 from gluon_tricks.models.params_file import read_parameters
 
-_OWN_SIZE = {"inceptionv3": 299, "xception": 299, "xception71": 299}  # where GluonCV's is not 224
+_OWN_SIZE = {"inceptionv3": 299, "xception": 299, "xception71": 299}  # if GluonCV's is not 224
 
 
 @dataclass(frozen=True)
@@ -28,33 +28,33 @@ class Trained:
 
     settings: Settings  # whose dtype is float32
     network: HybridBlock
-    classes: list[str]  # their names; numbers where those are unknown
+    classes: list[str]  # their names; numbers if those are unknown
     path: Path  # of the parameters
 
     @property
     def has_names(self) -> bool:
-        """Whether the classes have names."""
+        """Whether the classes have names, not only numbers."""
         return self.classes != [str(number) for number in range(len(self.classes))]
 
 
 def load(source: str | Path | weights.Weights, device: mx.Context, **given: Any) -> Trained:
-    """The network of `source` (see weights.find; or what it has found). `given` are settings that
-    outdo the run's own: model, num_classes, input_size, crop_ratio and the like.
+    """Load the network of `source`, which weights.find takes or returned. `given` are settings that
+    override the run's: model, num_classes, input_size, crop_ratio and the like.
 
-    Raises InputError where the source does not say which network it is and no model is given,
-    where the parameters do not fit, and where with them it cannot take pictures of that size.
+    Raises InputError if the source does not say which network it is and no model is given, if the
+    parameters do not fit, or if the network cannot take images of that size.
     """
     found = source if isinstance(source, weights.Weights) else weights.find(source)
     settings = _settings(found, given)
     arrays = read_parameters(found.path)
     classes = settings.num_classes or (found.classes and len(found.classes)) or 1000
     network = build_network(dataclasses.replace(settings, num_classes=classes))
-    there = count_classes(network, arrays)
-    if settings.num_classes is None and there not in (None, classes):
-        classes = there
+    in_file = count_classes(network, arrays)
+    if settings.num_classes is None and in_file not in (None, classes):
+        classes = in_file
         if classes < 2:
-            raise InputError(f"{found.path} is of a network with one output, no classifier: give "
-                             "the parameters of one with two classes or more")
+            raise InputError(f"{found.path} is of a network with one output, not a classifier: "
+                             "give the parameters of one with two classes or more")
         network = build_network(dataclasses.replace(settings, num_classes=classes))
     load_parameters(network, found.path, device)
     settings = dataclasses.replace(settings, num_classes=classes)

@@ -26,7 +26,7 @@ TRANSFORM = EvalTransform(size=24, resize=28)
 
 @pytest.fixture(scope="module")
 def pictures(jpeg):
-    """(JPEG bytes, labels) of 103 noise pictures of various sizes."""
+    """(JPEG bytes, labels) of 103 noise images of various sizes."""
     rng = np.random.default_rng(0)
     made = []
     for _ in range(COUNT):
@@ -63,7 +63,7 @@ def net():
 
 @pytest.fixture
 def expected(pictures, net):
-    """(loss, top-1 hits, top-5 hits) in NumPy, from the logits of one picture at a time."""
+    """(loss, top-1 hits, top-5 hits) in NumPy, from the logits of one image at a time."""
     losses, hits1, hits5 = [], 0, 0
     for picture, label in zip(*pictures, strict=True):
         image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
@@ -97,7 +97,7 @@ def test_four_passes_count_every_record_and_agree_with_numpy(records, net, expec
 
 @pytest.mark.parametrize("batch_size", [16, 103])
 def test_the_native_decoder_counts_the_same(records, net, expected, batch_size, native_core):
-    """Its pixels differ by rounding: a picture on the edge of two classes may change sides."""
+    """Its pixels differ by rounding: an image on the border of two classes may change sides."""
     loss, hits1, hits5 = expected
     with RecordLoader(records, TRANSFORM, EvalOrder(COUNT, batch_size), workers=2,
                       backend="native") as loader:
@@ -204,7 +204,7 @@ def settings(records):
 
 @pytest.fixture
 def saved(tmp_path):
-    """saved(classes): the file of a ResNet-18 that says 0 of every picture, then 1, 2 and so on."""
+    """saved(classes): the file of a ResNet-18 that ranks 0 first for all images, then 1, 2 ...."""
     def save(classes, dtype="float32"):
         net = get_model("resnet18_v1", classes=classes)
         net.cast(dtype)

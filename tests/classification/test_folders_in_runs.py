@@ -1,4 +1,4 @@
-"""Runs on folders of pictures: the same as on the packed set, and what they say of their files."""
+"""Runs on folders of images: the same as on the packed set, and what they log about their files."""
 
 import dataclasses
 import shutil
@@ -20,7 +20,7 @@ TIMES = ("seconds", "samples_per_second", "data_wait")  # of a line of log.jsonl
 
 @pytest.fixture
 def data_dir(tmp_path, picture_folder) -> Path:
-    """train/ with 15 pictures of three classes; val/ with 11 of two of them, bee and cat."""
+    """train/ with 15 images of three classes; val/ with 11 of two of them, bee and cat."""
     shutil.copytree(picture_folder, tmp_path / "data" / "train")
     shutil.copytree(picture_folder, tmp_path / "data" / "val")
     shutil.rmtree(tmp_path / "data" / "val" / "ant")

@@ -68,7 +68,7 @@ def test_three_more_updates_are_those_of_gluoncv(name, optimizer, whole, tmp_pat
         trainer.step(BATCH)
     params, states = tmp_path / "imagenet-9.params", tmp_path / "imagenet-9.states"
     theirs.save_parameters(str(params))
-    if whole:  # with the optimiser and its schedule
+    if whole:  # with the optimizer and its schedule
         trainer.save_states(str(states))
     else:
         states.write_bytes(trainer._updaters[0].get_states(dump_optimizer=False))
@@ -103,7 +103,7 @@ def layers(dtype):
 
 
 def half_states(net, path):
-    """Two updates of FP16 weights with FP32 ones beside them; momentum and those, by name."""
+    """Two updates of FP16 weights with FP32 copies; momentum and the copies, by name."""
     trainer = gluon.Trainer(net.collect_params(), "nag", {
         "learning_rate": 0.1, "momentum": 0.9, "multi_precision": True})
     for number in range(2):
@@ -236,13 +236,13 @@ def test_states_that_do_not_fit_are_refused(tmp_path):
     half_states(layers("float16"), path)
     other = nn.Dense(3, in_units=2)
     other.initialize()
-    for net, optimizer, said in ((other, "nag", "is of another shape: give the file that was"),
-                                 (layers("float16"), "sgd", "of the optimiser nag: give --opt")):
+    for net, optimizer, said in ((other, "nag", "has a different shape: give the file that was"),
+                                 (layers("float16"), "sgd", "of the optimizer nag: give --opt")):
         with pytest.raises(InputError, match=said):
             gluoncv_states.load(path, ours(net, True), net, optimizer)
     wrong = layers("float32")
     path.write_bytes(pickled({number: mx.nd.ones((1, 2)) for number in range(24)}))
-    with pytest.raises(InputError, match="of another shape"):
+    with pytest.raises(InputError, match="has a different shape"):
         gluoncv_states.load(path, ours(wrong, False), wrong, "nag")
 
 
@@ -264,7 +264,7 @@ def test_a_run_goes_on_at_its_epoch(settings, tiny, lines, arrays, tmp_path):
 
 
 def test_one_command_begins_and_goes_on(settings, tiny, lines, tmp_path):
-    """--resume auto beside --resume-params: the second call goes on from the checkpoint."""
+    """--resume auto with --resume-params: the second call resumes from the checkpoint."""
     net = network.get_model("", 3)
     net.initialize()
     net.save_parameters(str(tmp_path / "9.params"))

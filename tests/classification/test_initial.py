@@ -95,20 +95,20 @@ def test_a_new_classifier_starts_as_the_seed_says(folder, classes):
     want, own = values(made()), values(scratch)
     for name, got in values(net).items():
         np.testing.assert_array_equal(got, (own if name.startswith("output") else want)[name])
-    assert notes[0].endswith("best.params, all but those of output")
+    assert notes[0].endswith("best.params, except those of output")
 
 
 @pytest.mark.parametrize(("change", "said"), [
     (lambda run: {}, r"output\.weight has shape \(4, 64\), the network's is \(7, 64\); output\."
                      r"bias has .*; give --new-classifier to load all but these$"),
     (lambda run: (run / "config.json").write_text('{"model": "resnet18_v1"}'),
-     "is of resnet18_v1, not of cifar_resnet20_v1: give other parameters, or the same --model"),
+     "is of resnet18_v1, not of cifar_resnet20_v1: give other parameters, or the matching --model"),
     (lambda run: made("cifar_resnet56_v1").save_parameters(str(run / "best.params")),
      "another network: missing nothing, unexpected features.2.3.body.0.weight"),
     (lambda run: made("cifar_wideresnet16_10").save_parameters(str(run / "best.params")),
      "another network: missing features.0.weight, .* unexpected features.0.gamma"),
-    (lambda run: (run / "best.params").unlink(), "holds no parameters"),
-    (lambda run: shutil.rmtree(run), "is no .params file, no run's folder and no name of")])
+    (lambda run: (run / "best.params").unlink(), "has no parameters"),
+    (lambda run: shutil.rmtree(run), "is not a .params file, a run's folder or a name in")])
 def test_wrong_parameters_are_refused_in_one_line(folder, change, said):
     change(folder)
     with pytest.raises(InputError, match=said) as caught:
@@ -156,7 +156,7 @@ def test_a_run_starts_from_them_and_does_not_look_at_them_again(settings, tiny, 
     want = arrays(whole / "last.params")
     for name, array in arrays(tmp_path / "cut" / "last.params").items():
         np.testing.assert_array_equal(array, want[name])
-    with pytest.raises(InputError, match=r"init\.params is no \.params file"):
+    with pytest.raises(InputError, match=r"init\.params is not a \.params file"):
         train(settings(**common, save_dir=str(tmp_path / "new"), resume="auto"))
     assert not (tmp_path / "new").exists()
 
@@ -182,10 +182,10 @@ def test_teachers_that_cannot_teach(folder):
         build_teacher(resolve(Settings(model="resnet18_v1", input_size=32, teacher=str(folder)
                                ), 64, 5), mx.cpu())
     (folder / "config.json").unlink()
-    with pytest.raises(InputError, match="does not say which network it is of: give its name by "
-                       "--teacher, and the file by --teacher-params"):
+    with pytest.raises(InputError, match="does not say which network it is of: give its name with "
+                       "--teacher, and the file with --teacher-params"):
         build_teacher_network(taught(teacher=str(folder)))
-    with pytest.raises(InputError, match=r"the teacher: runs/gone is no \.params file, no run"):
+    with pytest.raises(InputError, match=r"the teacher: runs/gone is not a \.params file, a run"):
         build_teacher_network(taught(teacher="runs/gone"))
 
 
@@ -210,9 +210,9 @@ def test_the_first_rank_alone_needs_the_file(settings, in_ranks, arrays, tmp_pat
 @pytest.mark.parametrize(("beside", "said"), [
     ({"classes.json": {"classes": ["a", "b", "c", "d"]}}, None),
     ({"classes.json": {"classes": ["b", "a", "c", "d"]}},
-     r"the teacher: .*best\.params: label 0 is 'b', in training it is 'a'; take another teacher"),
+     r"the teacher: .*best\.params: label 0 is 'b', in training it is 'a'; use another teacher"),
     ({"config.json": {"model": NAME, "rgb_mean": [1, 2, 3]}},
-     "the teacher: .*was trained with --rgb-mean 1,2,3: give the same, or take another")])
+     "the teacher: .*was trained with --rgb-mean 1,2,3: give the same, or use another")])
 def test_a_teacher_of_other_labels_or_pictures_is_refused(folder, beside, said):
     for name, content in beside.items():
         (folder / name).write_text(json.dumps(content))
@@ -223,18 +223,18 @@ def test_a_teacher_of_other_labels_or_pictures_is_refused(folder, beside, said):
 
 
 def test_a_file_of_a_teacher_that_is_not_there_is_no_name():
-    with pytest.raises(InputError, match=r"the teacher: nope\.params is no \.params file"):
+    with pytest.raises(InputError, match=r"the teacher: nope\.params is not a \.params file"):
         build_teacher_network(taught(teacher="nope.params"))
 
 
 def test_a_teacher_s_folder_says_which_network_it_is(folder):
-    with pytest.raises(InputError, match="is no network's name, which --teacher-params needs"):
+    with pytest.raises(InputError, match="is not the name of a network, which --teacher-params"):
         build_teacher_network(taught(teacher=str(folder), teacher_params="a.params"))
 
 
 @pytest.mark.parametrize(("names", "more", "said"), [
     (["a", "b", "c", "d"], {}, []), (None, {}, []),
-    (["b", "a", "c", "d"], {}, ["label 0 is 'a', in training it is 'b'; take other parameters, or "
+    (["b", "a", "c", "d"], {}, ["label 0 is 'a', in training it is 'b'; use other parameters, or "
                                 "--new-classifier"]),
     (["b", "a", "c", "d"], {"new_classifier": True}, []),
     (None, {"rgb_mean": (1.0, 2.0, 3.0)}, ["was trained with --rgb-mean 7.0,8.0,9.0: give the"])])
@@ -252,5 +252,5 @@ def test_parameters_that_are_not_finite_are_refused(folder):
     net = made()
     net.output.bias.set_data(mx.nd.array([0, np.inf, 0, 0]))
     net.save_parameters(str(folder / "best.params"))
-    with pytest.raises(InputError, match=r"best\.params holds numbers that are not finite"):
+    with pytest.raises(InputError, match=r"best\.params has values that are not finite"):
         begun(4, init_params=str(folder))

@@ -32,7 +32,7 @@ def test_a_machines_ranks_share_its_threads_but_take_four(monkeypatch, wanted, r
 
 @pytest.fixture
 def pack(tmp_path, jpeg):
-    """pack(damaged): a set of twelve pictures; `damaged` gives the bytes of some by their place."""
+    """pack(damaged): a set of twelve images; `damaged` gives the bytes of some by their index."""
     def make(damaged=None, name="set"):
         rng = np.random.default_rng(0)
         with RecordWriter(tmp_path / name) as writer:
@@ -53,7 +53,7 @@ def records(pack):
 
 @pytest.fixture
 def unbuilt(monkeypatch):
-    """As where there was no compiler."""
+    """As if there had been no compiler."""
     monkeypatch.setattr(native, "why_not", lambda: "it was not built: apt-get install g++")
 
 

@@ -62,7 +62,7 @@ def test_the_mean_over_crops_is_that_of_probabilities(hybrid):
 
 
 def test_the_mean_over_crops_is_finite_where_probabilities_vanish():
-    """exp(-300) is no float32; log((exp(-300) + exp(-400)) / 2) is -300 - log 2."""
+    """exp(-300) underflows float32; log((exp(-300) + exp(-400)) / 2) is -300 - log 2."""
     got = MeanOverCrops(2)(mx.nd.array([[0, -300], [0, -400]])).asnumpy()
     np.testing.assert_allclose(got, [[0, -300 - np.log(2)]], atol=1e-4)
 

@@ -1,4 +1,4 @@
-"""The parts of a run, made from its settings: device, network, Xavier, optimiser, loaders."""
+"""The parts of a run, made from its settings: device, network, Xavier, optimizer, loaders."""
 
 import socket
 
@@ -219,7 +219,7 @@ def test_the_largest_seed_is_taken():
 
 
 def test_gluoncvs_networks_are_initialised_by_xavier_too():
-    """Their shapes are open until a picture's size is known."""
+    """Their shapes are unknown until the image size is."""
     for name, value in values(ready(model="mobilenet1.0")[0]).items():
         if name.endswith("weight"):
             fans = (value.shape[0] + value.shape[1]) * (value[0, 0].size if value.ndim == 4 else 1)
@@ -276,7 +276,7 @@ def test_gluoncv_compat_initialises_as_gluoncv_s_script():
 
 
 def pack(folder, jpeg, labels):
-    """A set of grey pictures, 40 wide and 60 high, as grey as 10 times their number."""
+    """A set of gray images, 40 wide and 60 high, with a gray value of 10 times their number."""
     with RecordWriter(folder / "set") as writer:
         for key, label in enumerate(labels):
             writer.write(key, label, jpeg(np.full((60, 40, 3), 10 * key, np.uint8)))

@@ -1,4 +1,4 @@
-"""The loss, the optimiser and the teacher that settings ask for."""
+"""The loss, the optimizer and the teacher that settings ask for."""
 
 import mxnet as mx
 import numpy as np

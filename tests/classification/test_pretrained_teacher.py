@@ -55,9 +55,9 @@ def test_gluoncv_s_parameters_are_downloaded_and_taken(store, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(("teacher", "message"), [
-    ("cifar_resnet20_v1", "of cifar_resnet20_v1 cannot be downloaded .*: give a .params file by "
+    ("cifar_resnet20_v1", "of cifar_resnet20_v1 cannot be downloaded .*: give a .params file with "
      "--teacher-params"),
-    ("resnet18_v1c", "no pretrained parameters of resnet18_v1c: give a .params file by "
+    ("resnet18_v1c", "no pretrained parameters of resnet18_v1c: give a .params file with "
      "--teacher-params")])
 def test_what_cannot_be_had_is_said_in_one_line(store, teacher, message):
     with pytest.raises(InputError, match=message) as caught:

@@ -1,4 +1,4 @@
-"""What a folder, a file or a name stands for, and what is known of how its network is fed."""
+"""What a folder, a file or a name refers to, and what is known about its network's input."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def test_of_a_run_the_best_are_taken_and_of_a_checkpoint_the_average(tmp_path):
     for name in names:
         assert weights.find(tmp_path).path == tmp_path / name
         (tmp_path / name).unlink()
-    with pytest.raises(InputError, match=r"holds no parameters \(best\.params, last\.params, "):
+    with pytest.raises(InputError, match=r"has no parameters \(best\.params, last\.params, "):
         weights.find(tmp_path)
 
 

@@ -73,7 +73,7 @@ def test_where_neither_is_there_both_places_are_named(tmp_path):
 def test_mxnet_s_iterator_reads_recordio_alone(place):
     settings = parse(f"--data-dir {place} --data-backend mxnet")
     line = refused(settings, "train")
-    assert line.startswith("--data-backend mxnet reads RecordIO alone")
+    assert line.startswith("--data-backend mxnet reads only RecordIO")
     assert str(place / "train") in line
     with open_records(parse(f"--data-dir {place} --data-backend mxnet --use-rec"), "train") as rec:
         assert len(rec) == 3

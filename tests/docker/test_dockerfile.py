@@ -20,7 +20,7 @@ SHELL = [DOCKER / name for name in ("check.sh", "entrypoint.sh", "lock.sh",
 
 
 def line_of(stage: str) -> list[str]:
-    """The stages that a stage stands on, itself first."""
+    """The stages that a stage builds on, itself first."""
     return [stage, *line_of(PARENTS[stage])] if stage in PARENTS else []
 
 
@@ -66,7 +66,7 @@ def test_no_stub_of_the_driver_is_left_behind():
 
 
 def context() -> tuple[list[str], list[str]]:
-    """What Dockerfile.dockerignore takes, and what it leaves out of that."""
+    """What Dockerfile.dockerignore includes, and what it excludes from that."""
     lines = [line for line in (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
              if line and not line.startswith("#")]
     assert lines[0] == "*"

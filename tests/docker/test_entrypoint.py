@@ -17,7 +17,7 @@ SCRIPTS = sorted(str(path.relative_to(ROOT / "scripts").with_suffix(""))
 
 @pytest.fixture
 def tmp_path():
-    """Other users may look into this one; pytest's are closed anew whenever one starts."""
+    """Other users may look into this one; pytest closes its own whenever it starts."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         yield Path(folder).resolve()
@@ -190,11 +190,11 @@ def test_keys_are_for_those_who_need_them(start, tmp_path):
 
 @as_root
 def test_keys_that_cannot_be_used_are_one_line(start, keys, tmp_path):
-    assert "4321 is none" in refusal(start("horovodrun", user=4321, HOME="/"))
+    assert "4321 is not one" in refusal(start("horovodrun", user=4321, HOME="/"))
     keys.chmod(0o700)
     (tmp_path / "home").chmod(0o777)
     # User 1 has a name.
-    assert "finds no keys that it can read" in refusal(start("horovodrun", user=1))
+    assert "cannot read any keys" in refusal(start("horovodrun", user=1))
 
 
 def test_sshd_wants_keys(start):

@@ -24,7 +24,7 @@ def levels(found):
     ([A10], 0, {"GPU 0": "ok"}, 1), ([A10, A10], 2, {"GPU 0": "ok", "GPU 1": "ok"}, 2),
     ([H100], 0, {"GPU 0": "warning"}, 0), ([H100], 1, {"GPU 0": "fault"}, 0),
     ([A10, H100], 1, {"GPU 0": "ok", "GPU 1": "warning"}, 1),
-    # A run takes the first ones: what stands behind one that is refused cannot be had.
+    # A run uses the first ones: those behind a refused one cannot be used.
     ([H100, A10], 1, {"GPU 0": "fault", "GPU 1": "ok"}, 0),
     ([], 0, {"GPUs": "warning"}, 0), ([], 1, {"GPUs": "fault"}, 0)])
 def test_gpus(devices, wanted, expected, usable):
@@ -51,7 +51,7 @@ def test_a_gpu_in_words():
 
 @pytest.mark.parametrize(("answer", "part"), [
     (Answer([DRIVER, {"fault": "cuInit says error (999)"}], None), "cuInit says error (999)"),
-    (Answer([], "took too long, and was ended"), "took too long"),
+    (Answer([], "took too long and was ended"), "took too long"),
     (Answer([{"error": "AttributeError: cuInit", "remedy": ""}], None), "AttributeError"),
     (seen(A10, cuda=10020), "CUDA up to 10.2"),
     (Answer([{"driver": False, "kernel": None, "file": None}], None), "none")])

@@ -91,7 +91,7 @@ def test_no_shared_memory(tmp_path):
 
 
 def test_a_folder_that_can_be_written(tmp_path):
-    """Its parent stands for one that is not there yet; nothing is left behind."""
+    """Its parent is checked if it does not exist yet; nothing is left behind."""
     for folder in (tmp_path, tmp_path / "not" / "yet"):
         levels = [(finding.name, finding.level) for finding in machine.disk(folder)]
         assert levels == [("run folder", "ok"), ("disk", "ok")]
@@ -117,7 +117,7 @@ def test_little_disk(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("limits", "level", "remedy"), [
     ((1024, 4096), "ok", ""), ((resource.RLIM_INFINITY,) * 2, "ok", ""),
     ((256, 4096), "warning", "`ulimit -n 1024`"),
-    ((256, 512), "warning", "`ulimit -n 512`; the hard limit is 512, which root raises")])
+    ((256, 512), "warning", "`ulimit -n 512`; the hard limit is 512, which root can raise")])
 def test_open_files(monkeypatch, limits, level, remedy):
     monkeypatch.setattr(resource, "getrlimit", lambda which: limits)
     finding = machine.open_files()

@@ -56,7 +56,7 @@ def test_another_python_is_the_fault_and_numpy_is_not(monkeypatch, pip):
 
 @pytest.mark.parametrize(("here", "loads", "level", "said"), [
     ("1.23.5", "1.23.5", "ok", "1.23.5"),
-    ("1.23.5", "1.26.4", "fault", "pip says 1.23.5, what loads is 1.26.4 (/other/numpy)"),
+    ("1.23.5", "1.26.4", "fault", "pip says 1.23.5, but Python loads 1.26.4 (/other/numpy)"),
     (None, "1.23.5", "fault", "not installed")])
 def test_numpy(pip, here, loads, level, said):
     pip({"numpy": here} if here else {})
@@ -93,8 +93,8 @@ def test_both_of_mxnets_packages(pip):
     (Answer([{"error": "OSError: a", "remedy": "b"}], None), ("does not load: OSError: a", "b")),
     (Answer([], "crashed (SIGILL)"), ("does not load: crashed (SIGILL)",
                                       "`pip install --force-reinstall --no-deps mxnet-cu112`")),
-    (Answer([], "took too long, and was ended"), (
-        "does not load: took too long, and was ended",
+    (Answer([], "took too long and was ended"), (
+        "does not load: took too long and was ended",
         "`pip install --force-reinstall --no-deps mxnet-cu112`"))])
 def test_mxnet_that_does_not_load(pip, answer, said):
     pip({"mxnet-cu112": "1.9.1"})
@@ -120,7 +120,7 @@ def test_how_mxnet_was_built(pip, change, num_gpus, level, part):
     ({"opencv-python": "4.11.0.86"}, "QT5", "ok", "with windows (QT5)"),
     ({"opencv-python-headless": "4.11.0.86"}, "NONE", "ok", "headless (opencv-python-headless"),
     ({"opencv-python-headless": "4.9.0.80"}, "NONE", "warning",
-     "(opencv-python-headless 4.9.0.80), and 4.11.0.86 is what works with the rest"),
+     "(opencv-python-headless 4.9.0.80); 4.11.0.86 works with the rest"),
     ({"opencv-python": "4.11.0.86", "opencv-python-headless": "4.11.0.86"}, "NONE", "warning",
      "(opencv-python 4.11.0.86, opencv-python-headless 4.11.0.86: they overwrite each other's")])
 def test_opencv(pip, here, gui, level, part):
@@ -160,7 +160,7 @@ def test_the_headless_pin_is_the_locks():
     (Answer([{"why_not": None}], None), "ok", ""),
     (Answer([{"why_not": "it was built from other sources: x"}], None), "warning",
      "it was built from other sources: x"),
-    (Answer([], "crashed (SIGILL)"), "fault", "take --data-backend opencv")])
+    (Answer([], "crashed (SIGILL)"), "fault", "use --data-backend opencv")])
 def test_the_native_decoder(answer, level, remedy):
     finding, = packages.native(answer)
     assert finding.level == level
@@ -176,7 +176,7 @@ def test_versions_that_were_not_tested(pip):
                                "missing packages": "fault"}
     assert [(finding.value, finding.remedy) for finding in found
             if finding.level == "warning"] == [
-        ("1.18.0, and 1.16.2 is what works with the rest", "`pip install --no-deps onnx==1.16.2`")]
+        ("1.18.0; 1.16.2 works with the rest", "`pip install --no-deps onnx==1.16.2`")]
     assert [finding.value for finding in found if finding.level == "fault"] == [
         "portalocker, tabulate"]
     pip({"onnx": "1.16.2"}, {"onnx": "1.16.2"})

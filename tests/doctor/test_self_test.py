@@ -1,4 +1,4 @@
-"""What the self-test takes for a fault; the whole is run in tests/end_to_end/test_doctor.py."""
+"""What the self-test reports as a fault; tests/end_to_end/test_doctor.py runs all of it."""
 
 import numpy as np
 import pytest
@@ -17,9 +17,9 @@ def test_decoders_that_agree():
 
 @pytest.mark.parametrize(("decoded", "error"), [
     ({"opencv": DRAWN, "native": DRAWN + 1.1}, "native and opencv decode differently, by 1.10"),
-    ({"opencv": DRAWN, "native": DRAWN * np.nan}, "native decodes another picture"),
-    ({"opencv": DRAWN[::-1], "native": DRAWN[::-1]}, "opencv decodes another picture"),
-    ({"opencv": DRAWN * 0}, "opencv decodes another picture")])
+    ({"opencv": DRAWN, "native": DRAWN * np.nan}, "native decodes a different image"),
+    ({"opencv": DRAWN[::-1], "native": DRAWN[::-1]}, "opencv decodes a different image"),
+    ({"opencv": DRAWN * 0}, "opencv decodes a different image")])
 def test_decoders_that_do_not(decoded, error):
     with pytest.raises(SelfTestError, match=error):
         compare(DRAWN, decoded)
@@ -56,9 +56,9 @@ SAVED = {"step": "checkpoint", "value": "came back"}
      {"decode": "ok", "train step": "ok", "checkpoint": "ok"}, "came back"),
     (Answer([LOADED, DECODED], "crashed (SIGSEGV)"), {"decode": "ok", "train step": "fault"},
      "crashed (SIGSEGV)"),
-    (Answer([LOADED], "took too long, and was ended"), {"decode": "fault"},
+    (Answer([LOADED], "took too long and was ended"), {"decode": "fault"},
      "took more than 20 seconds"),
-    (Answer([], "took too long, and was ended"), {"loading": "fault"},
+    (Answer([], "took too long and was ended"), {"loading": "fault"},
      "took more than 60 seconds"),
     (Answer([LOADED, DECODED, TRAINED, {"error": "OSError: full", "remedy": ""}], None),
      {"decode": "ok", "train step": "ok", "checkpoint": "fault"}, "OSError: full"),

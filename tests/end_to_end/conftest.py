@@ -42,4 +42,4 @@ def im2rec(script):
 
 @pytest.fixture(scope="session")
 def horovod(in_ranks):
-    """Skips without Horovod, but in CI, where it must be there."""
+    """Skips without Horovod, except in CI, which must have it."""

@@ -24,6 +24,6 @@ def test_bfloat16_trains_where_the_processor_has_it(script, tmp_path, noise_reco
     assert plain.returncode == 0, plain.stderr
     first = [json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[0])
              for name in ("a", "b")]
-    # The same pictures and weights: bfloat16 has 8 bits, so the losses are near, but not the same.
+    # The same images and weights: bfloat16 has 8 bits, so the losses are near, but not the same.
     assert first[0]["loss"] == pytest.approx(first[1]["loss"], rel=0.02)
     assert first[0]["loss"] != first[1]["loss"]

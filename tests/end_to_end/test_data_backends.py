@@ -13,7 +13,7 @@ DAMAGED_TRAIN, DAMAGED_VAL = (103, 107), (102,)
 
 @pytest.fixture
 def sets(tmp_path, jpeg):
-    """sets(damaged): train.rec and val.rec, 26 and 7 pictures of three classes, keys from 100."""
+    """sets(damaged): train.rec and val.rec, 26 and 7 images of three classes, keys from 100."""
     def make(damaged=False):
         rng = np.random.default_rng(0)
         for name, count, bad in (("train", 26, DAMAGED_TRAIN), ("val", 7, DAMAGED_VAL)):

@@ -1,4 +1,4 @@
-"""scripts/doctor.py as a user runs it, where all is well and where it is not."""
+"""scripts/doctor.py as a user runs it, if all is well and if it is not."""
 
 import json
 import os
@@ -25,7 +25,7 @@ context = types.SimpleNamespace(num_gpus=lambda: %d)
 
 @pytest.fixture
 def doctor(tmp_path):
-    """doctor(arguments..., **environment): the finished process; `fakes` stands first on the path.
+    """doctor(arguments..., **environment): the finished process; `fakes` is first on the path.
     """
     def run(*arguments, options=(), **environment):
         path = os.pathsep.join(map(str, [tmp_path / "fakes", ROOT]))
@@ -91,7 +91,7 @@ def test_a_wrong_numpy_is_a_finding_and_the_rest_is_looked_at(doctor, tmp_path):
             " numpy==1.23.5`") in done.stdout
     assert lines[-1] == "not usable: numpy"
     assert {"packages", "GPUs", "several devices", "machine", "self-test"} <= set(lines)
-    assert "-> mend that first" in done.stdout  # MXNet would end in a traceback of its own
+    assert "-> fix that first" in done.stdout  # MXNet would end in a traceback of its own
     assert "  ok       memory  " in done.stdout and "\033" not in done.stdout
 
 
@@ -107,7 +107,7 @@ def test_packages_that_do_not_load(doctor, fake):
     assert found["MXNet's packages"]["level"] == found["GluonCV"]["level"] == "warning"
     assert "libGL.so.1" in found["OpenCV"]["value"]
     assert "&& pip install --no-deps opencv-python-headless==" in found["OpenCV"]["remedy"]
-    assert found["all steps"]["value"] == "not run: MXNet is at fault"
+    assert found["all steps"]["value"] == "not run: MXNet has a fault"
     assert found["CUDA's libraries"]["value"].startswith("16 of 16 do not load: libcudart.so.11.0,")
     assert verdict == "not usable: MXNet, OpenCV, CUDA's libraries"
 
@@ -124,7 +124,7 @@ def test_no_packages_at_all(doctor):
 @pytest.mark.parametrize(("devices", "arguments", "verdict", "levels"), [
     ([A10], [], "usable on 1 GPU", ["ok"]),
     ([A10, H100], ["--num-gpus", "1"], "usable on 1 GPU", ["ok", "warning"]),
-    ([A10, A10], [], "usable on 1 GPU", ["ok", "ok"]),  # for Horovod cannot load beside this MXNet
+    ([A10, A10], [], "usable on 1 GPU", ["ok", "ok"]),  # for Horovod cannot load with this MXNet
     ([H100], ["--num-gpus", "1"], "not usable: GPU 0, MXNet's GPUs", ["fault"]),
     ([H100], [], "usable on the CPU", ["warning"])])
 def test_gpus(doctor, fake, tmp_path, devices, arguments, verdict, levels):
@@ -164,8 +164,8 @@ def test_the_cpu_build_beside_a_gpu(doctor, fake, tmp_path):
     found, verdict = parsed(done)
     assert verdict == "not usable: run folder"
     assert found["MXNet's GPUs"]["value"] == "0 of 1: it is the CPU build"
-    assert found["all steps"]["value"] == "not run: run folder is at fault"
-    # mxnet-cu112 beside it is of no account while its files are the CPU build's.
+    assert found["all steps"]["value"] == "not run: run folder has a fault"
+    # mxnet-cu112 next to it does not matter while its files are the CPU build's.
     fake("mxnet", (MXNET % 0).replace('"CUDA", "CUDNN", "NCCL", ', ""), "1.9.1", "mxnet-cu112")
     found, verdict = parsed(doctor("--json", "--no-self-test", "--dir", tmp_path))
     assert (found["CUDA's libraries"]["level"], verdict) == ("ok", "usable on the CPU")

@@ -21,7 +21,7 @@ LABELS = [3, 1, 0, 2, 4, 5, 3, 3, 1]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, jpeg):
-    """val.rec of nine pictures of six classes; parameters that always say 3, then 1, 4, 5, 0."""
+    """val.rec of nine images of six classes; parameters that always rank 3, 1, 4, 5, 0 first."""
     folder = tmp_path_factory.mktemp("evaluate")
     rng = np.random.default_rng(0)
     with RecordWriter(folder / "val") as writer:
@@ -48,7 +48,7 @@ def test_text(script, arguments, folder):
     assert re.fullmatch(r"data backend: (native|opencv .*)\n", done.stderr)
     loss = np.mean([loss_of(label) for label in LABELS])
     assert done.stdout == (f"top-1 33.33% (3), top-5 88.89% (8), loss {loss:.4f}, calibration "
-                           f"error {math.exp(-loss_of(3)) - 3 / 9:.2%}, 9 pictures\n")
+                           f"error {math.exp(-loss_of(3)) - 3 / 9:.2%}, 9 images\n")
 
 
 def loss_of(label):
@@ -81,7 +81,7 @@ def test_json_and_files(inside, arguments, folder, tmp_path):
 
 
 def test_a_row_for_each_size_and_ratio_of_a_run(inside, folder, tmp_path):
-    """In ten crops; what the network is and how it is fed stands in the run's folder."""
+    """In ten crops; the run's folder says what the network is and what input it takes."""
     (tmp_path / "config.json").write_text(json.dumps({
         "model": "resnet18_v1", "num_classes": 6, "input_size": 24, "crop_ratio": 0.75}))
     (tmp_path / "last.params").write_bytes((folder / "net.params").read_bytes())
@@ -118,13 +118,13 @@ def test_labels_beyond_the_classes_are_refused(refused, folder, jpeg, tmp_path):
 WRONG = [
     ("", "give --run DIR, --model and --params FILE, or --model"),
     ("--params a.params", "give --run DIR"),
-    ("--run {here} --params a.params", "--params has no meaning with --run"),
-    ("--run {here}/a.params", "a.params is no folder: give a run's"),
-    ("--run {here} --crops 10 --data-backend native", "native cannot make --crops 10"),
-    ("--run {here} --crops 10 --data-backend mxnet", "mxnet cannot make --crops 10"),
-    ("--run {here} --crops 10 --dct-shortcut always", "always cannot make --crops 10"),
-    ("--run {here} --input-size 32,64 --per-class", "are of one --input-size"),
-    ("--run {here} --crop-ratio 0.5,1 --confusion {here}/c.png", "are of one --input-size"),
+    ("--run {here} --params a.params", "--params cannot be combined with --run"),
+    ("--run {here}/a.params", "a.params is not a folder: give a run's"),
+    ("--run {here} --crops 10 --data-backend native", "native does not support --crops 10"),
+    ("--run {here} --crops 10 --data-backend mxnet", "mxnet does not support --crops 10"),
+    ("--run {here} --crops 10 --dct-shortcut always", "always does not support --crops 10"),
+    ("--run {here} --input-size 32,64 --per-class", "need a single --input-size"),
+    ("--run {here} --crop-ratio 0.5,1 --confusion {here}/c.png", "need a single --input-size"),
     ("--run {here} --per-class {here}/c.csv --predictions {here}/c.csv", "name the same file")]
 
 
@@ -145,7 +145,7 @@ def test_the_structure_of_the_parameters_network_is_given_by_flags(arguments, tm
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments), "--params", str(
         tmp_path / "net.params"), "--model", "resnet18_v1b", "--use-gn"])
     runpy.run_path(ROOT / "scripts" / "evaluate.py")["main"]()
-    assert capsys.readouterr().out.endswith(" 9 pictures\n")
+    assert capsys.readouterr().out.endswith(" 9 images\n")
 
 
 @pytest.mark.parametrize(("flags", "said"), [
@@ -176,4 +176,4 @@ def test_the_flags_of_the_pipeline_are_known(refused):
 
 
 def test_a_shortcut_of_training_alone_is_refused(refused):
-    assert "take always or never" in refused(*NOTHING, "--dct-shortcut", "train")
+    assert "use always or never" in refused(*NOTHING, "--dct-shortcut", "train")

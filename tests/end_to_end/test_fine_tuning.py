@@ -1,4 +1,4 @@
-"""Fine-tuning on real pictures: what a run on eight classes knows of two others."""
+"""Fine-tuning on real images: what a run on eight classes knows about two others."""
 
 import zipfile
 
@@ -17,7 +17,7 @@ OLD = tuple(name for name in CLASSES if name not in NEW)
 
 @pytest.fixture
 def pack(real_data, tmp_path):
-    """pack(part, classes, count): a .rec of the first `count` pictures of each class."""
+    """pack(part, classes, count): a .rec of the first `count` images of each class."""
     archive = zipfile.ZipFile(real_data / "cifar10-jpeg.zip")
     names = sorted(archive.namelist())
 

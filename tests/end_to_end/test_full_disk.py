@@ -1,4 +1,4 @@
-"""A run on a disk that fills up: it warns, goes on, and loses nothing once there is space."""
+"""A run on a disk that fills up: it warns, continues, and loses nothing once there is space."""
 
 import json
 import os

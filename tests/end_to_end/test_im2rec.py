@@ -22,7 +22,7 @@ ENDS = ("classes.json", "idx", "lst", "rec")
 
 @pytest.fixture
 def pictures(picture_folder, im2rec, out):
-    """The prefix of a packed set of 15 pictures, labels 0 to 2."""
+    """The prefix of a packed set of 15 images, labels 0 to 2."""
     im2rec(picture_folder, out / "a", "--pass-through")
     return out / "a"
 

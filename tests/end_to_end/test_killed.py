@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 @pytest.fixture
 def begin(tmp_path, noise_records):
-    """begin(folder, checkpoint_steps, pause): the process of a run, new or going on."""
+    """begin(folder, checkpoint_steps, pause): the process of a run, new or resumed."""
     noise_records(tmp_path / "train", 70, (40, 50), 3)
     noise_records(tmp_path / "val", 7, (40, 50), 3)
     flags = ["--model", "cifar_resnet20_v1", "--rec-train", tmp_path / "train.rec", "--rec-val",
@@ -49,7 +49,7 @@ def finish(process: subprocess.Popen) -> None:
 
 
 def newest(folder: Path) -> int:
-    """The number of the newest checkpoint, 0 where there is none."""
+    """The number of the newest checkpoint, 0 if there is none."""
     return max((int(path.name) for path in (folder / "checkpoints").glob("[0-9]*")), default=0)
 
 

@@ -23,7 +23,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "predict.py"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, jpeg):
-    """A run whose network says the same of all pictures; four pictures, and one cut short."""
+    """A run whose network predicts the same for all images; four images, and one cut short."""
     folder = tmp_path_factory.mktemp("predict")
     net = get_model("cifar_resnet20_v1", classes=6)
     net.initialize()
@@ -37,7 +37,7 @@ def folder(tmp_path_factory, jpeg):
         {"classes": ["ant", "bee", "cat", "dog", "eel", "fly"]}))
     (folder / "pictures" / "in").mkdir(parents=True)
     picture = jpeg(np.full((50, 40, 3), 90, np.uint8))
-    for name in ("1.jpg", "in/3.jpg", "4.jpg", "\udcff.jpg"):  # the last is no UTF-8
+    for name in ("1.jpg", "in/3.jpg", "4.jpg", "\udcff.jpg"):  # the last is not UTF-8
         (folder / "pictures" / name).write_bytes(picture)
     (folder / "pictures" / "2.jpg").write_bytes(picture[:-9])
     return folder
@@ -88,15 +88,15 @@ def test_what_cannot_be_read_has_its_own_json_object(listed, capsys):
 
 
 def test_an_empty_list_is_refused(listed):
-    with pytest.raises(InputError, match="no picture was given: the list on stdin is empty"):
+    with pytest.raises(InputError, match="no image was given: the list on stdin is empty"):
         listed(b"\n")
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
     (("a.jpg",), "which network? Give --run"), (("--run", "."), "IMAGE"),
-    (("--run", ".", "--model", "resnet18_v1", "a.jpg"), "--model has no meaning with --run"),
-    (("--run", ".", "--params", "b", "a.jpg"), "--params has no meaning with --run"),
-    (("--run", "nowhere", "a.jpg"), "--run nowhere is no folder"),
+    (("--run", ".", "--model", "resnet18_v1", "a.jpg"), "--model cannot be combined with --run"),
+    (("--run", ".", "--params", "b", "a.jpg"), "--params cannot be combined with --run"),
+    (("--run", "nowhere", "a.jpg"), "--run nowhere is not a folder"),
     (("--params", "b.params", "a.jpg"), "--params b.params is missing"),
     (("--run", ".", "--top", "0", "a.jpg"), "--top: 0: must be at least 1"),
     (("--run", ".", "--num-gpus", "2", "a.jpg"), "--num-gpus"),

@@ -115,7 +115,7 @@ def test_ctrl_c_says_the_command_that_goes_on(downloads, tmp_path, out):
         pack.encode, sys.argv = slowly, {arguments}
         runpy.run_path(sys.argv[0], run_name="__main__")
     """, preexec_fn=default_signals)
-    wait_for(out / "train.rec.part")  # some of its 15 pictures
+    wait_for(out / "train.rec.part")  # some of its 15 images
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=100)
     assert process.returncode == 130, stderr

@@ -9,7 +9,7 @@ from gluon_tricks.data.record import RecordSet, RecordWriter
 
 @pytest.fixture
 def rec(tmp_path, jpeg):
-    """Twelve pictures, each of one colour, which no crop changes."""
+    """Twelve images, each of one color, which no crop changes."""
     with RecordWriter(tmp_path / "a") as writer:
         for key in range(12):
             image = np.full((50, 60, 3), (20 * key, 100, 240 - 20 * key), np.uint8)
@@ -29,8 +29,8 @@ def test_rows_are_records_and_columns_epochs(script, rec, tmp_path):
         tiles = [grid[36 * row + 4:36 * row + 36, 36 * column + 4:36 * column + 36]
                  for column in range(4)]
         keys.append(round(tiles[0][..., 0].mean() / 20))
-        colour = 20 * keys[-1], 100, 240 - 20 * keys[-1]
-        assert all(abs(tile - colour).max() <= 3 for tile in tiles)
+        color = 20 * keys[-1], 100, 240 - 20 * keys[-1]
+        assert all(abs(tile - color).max() <= 3 for tile in tiles)
     assert keys == sorted(set(keys))  # five different records
     gaps = grid[[0, 1, 2, 3, 36, 39]]
     assert (gaps == 255).all()
@@ -41,14 +41,14 @@ def test_training_changes_pictures_and_validation_does_not(inside, rec, tmp_path
                   "--samples", 3, "--epochs", 2, "--input-size", 32)
     assert done.returncode == 0, done.stderr
     grid = cv2.imread(str(tmp_path / "grid.png"))[..., ::-1].astype(float)
-    tiles = grid.reshape(3, 36, 3, 36, 3)[:, 4:, :, 4:].mean((1, 3))  # row, column, colour
+    tiles = grid.reshape(3, 36, 3, 36, 3)[:, 4:, :, 4:].mean((1, 3))  # row, column, color
     assert abs(tiles[:, 0, 1] - 100).max() <= 2  # validation leaves green as it is
     assert (abs(tiles[:, 1] - tiles[:, 0]).max(1) > 2).all()
     assert (abs(tiles[:, 1] - tiles[:, 2]).max(1) > 2).all()
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (("--samples", "13"), "12 whole records"), (("--samples", "0"), "--samples"),
+    (("--samples", "13"), "12 undamaged records"), (("--samples", "0"), "--samples"),
     (("--epochs", "0"), "--epochs"), (("--data-backend", "mxnet"), "--data-backend mxnet"),
     (("--out", "nowhere/grid.png"), "nowhere/grid.png"), (("--out", "grid.xyz"), "grid.xyz"),
     (("--rec", "missing.rec"), "missing.rec"),

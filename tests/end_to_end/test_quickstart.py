@@ -18,7 +18,7 @@ def quickstart(clone, *arguments):
 
 
 def top1(output):
-    return float(re.search(r"^top-1 ([\d.]+)%.* 500 pictures$", output, re.M)[1])
+    return float(re.search(r"^top-1 ([\d.]+)%.* 500 images$", output, re.M)[1])
 
 
 def changes(run):

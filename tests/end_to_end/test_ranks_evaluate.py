@@ -21,8 +21,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, jpeg, horovod):
-    """Flat pictures of many colours, which a network without training tells apart, in val.rec,
-    damaged.rec (of which DAMAGED cannot be decoded; of two of them only who decodes them knows) and
+    """Flat images of many colors, which an untrained network tells apart, in val.rec,
+    damaged.rec (of which DAMAGED cannot be decoded; two of them are found only by decoding) and
     two.rec (of two); net.params."""
     folder = tmp_path_factory.mktemp("evaluate")
     rng = np.random.default_rng(0)

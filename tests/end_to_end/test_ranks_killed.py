@@ -1,4 +1,4 @@
-"""Jobs of several ranks that something ends, and that go on: nothing is lost, nothing done twice.
+"""Jobs of several ranks that are ended and resumed: nothing is lost, nothing done twice.
 
 All make updates of 12 samples, four an epoch, each of two batches a rank: 52 records, 4 dropped.
 """
@@ -30,7 +30,7 @@ def folder(tmp_path_factory, noise_records, horovod):
 
 @pytest.fixture(scope="module")
 def train(folder):
-    """train(ranks, name, flags..., strike=...): a run in the folder `name`, new or going on."""
+    """train(ranks, name, flags..., strike=...): a run in the folder `name`, new or resumed."""
     flags = ["--model", "cifar_resnet20_v1", "--rec-train", folder / "train.rec", "--rec-val",
              folder / "val.rec", "--input-size", 32, "--batch-size", 3, "--accumulate", 2,
              "--num-epochs", EPOCHS, "--lr", 0.05, "--lr-mode", "cosine", "--mixup", "--ema", 0.9,
@@ -67,7 +67,7 @@ def by_update(batches, accumulate=2) -> dict:
 
 
 def check_each_once(batches) -> None:
-    """Each record of an epoch was taken once, but for those that fill no update."""
+    """Each record of an epoch was used once, except those that fill no update."""
     seen = Counter((epoch, record) for _, epoch, _, records in batches for record in records)
     assert max(seen.values()) == 1
     assert Counter(epoch for epoch, _ in seen) == dict.fromkeys(range(EPOCHS), UPDATES * SAMPLES)
@@ -124,7 +124,7 @@ def test_as_many_ranks_go_on_to_the_same_bits(killed, whole, train, folder):
 
 
 def rest(whole) -> dict:
-    """Of a whole run `by_update`, what comes after update 6, the second of the second epoch."""
+    """Of a complete run `by_update`, what comes after update 6, the second of the second epoch."""
     return {update: records for update, records in by_update(whole.taken).items()
             if update >= (1, 2)}
 
@@ -228,7 +228,7 @@ def test_sigterm_before_the_first_update(train, folder, whom):
 
 
 def test_a_rank_alone_cannot_read_its_data(train, whole, folder):
-    """Its copy of the set is damaged where nobody looks before training."""
+    """Its copy of the set is damaged where nothing checks before training."""
     record = next(records[0] for rank, epoch, batch, records in whole.taken
                   if (rank, epoch, batch) == (1, 1, 3))
     for ending in ("rec", "idx"):

@@ -27,7 +27,7 @@ finally:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, jpeg):
-    """train.rec and val.rec; other.rec has train.rec's pictures with other labels."""
+    """train.rec and val.rec; other.rec has train.rec's images with other labels."""
     folder = tmp_path_factory.mktemp("start")
     rng = np.random.default_rng(0)
     pictures = [jpeg(rng.integers(0, 256, (40, 50, 3), np.uint8)) for _ in range(17)]

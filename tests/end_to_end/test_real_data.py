@@ -1,4 +1,4 @@
-"""Real pictures from file to trained network."""
+"""Real images from file to trained network."""
 
 import json
 import re

@@ -1,5 +1,5 @@
-"""Runs that version 0.1.0 left unfinished go on to what it made of them, and can be used; from the
-start they come to the same.
+"""Runs that version 0.1.0 left unfinished resume to its results and can be used; from the
+start they give the same.
 
 Whatever changes what a run computes is a setting whose absence means the old way.
 """
@@ -32,7 +32,7 @@ class Run(NamedTuple):
     """A run's name, and what came of its folder."""
 
     name: str
-    used: dict[str, Any]  # before it went on, and after
+    used: dict[str, Any]  # before it was resumed, and after
 
 
 @pytest.fixture(scope="module", params=RUNS)

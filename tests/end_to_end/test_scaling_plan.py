@@ -114,7 +114,7 @@ def test_the_plan_of_resnet50_v1d(script, tmp_path):
 
 
 def test_one_reduction_hides_nothing(script):
-    """Closed form: the step plus the whole ring at the link's speed, and its hops."""
+    """Closed form: the step plus the full ring at the link's speed, and its hops."""
     done = script("benchmarks/scaling", "--plan", "--num-groups", 1, "--dtype", "float32",
                   "--batch-size", 64, "--gpu-speed", 400, "--json")
     assert done.returncode == 0, done.stderr

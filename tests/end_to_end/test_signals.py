@@ -1,4 +1,4 @@
-"""Signals to a real run: it saves, says how to go on, and that works."""
+"""Signals to a real run: it saves, says how to resume, and that works."""
 
 import json
 import os

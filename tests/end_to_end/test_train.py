@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "train_imagenet.py"
 
 @pytest.fixture
 def records(tmp_path, noise_records):
-    """train.rec and val.rec of 16 and 6 pictures, 32x40, two classes."""
+    """train.rec and val.rec of 16 and 6 images, 32x40, two classes."""
     noise_records(tmp_path / "train", 16, (32, 40), 2)
     noise_records(tmp_path / "val", 6, (32, 40), 2)
     return tmp_path
@@ -106,7 +106,7 @@ def test_fewer_classes_than_the_labels_need(refused, flags, records, jpeg):
 def test_one_class(refused, flags, records, jpeg):
     good = jpeg(np.zeros((32, 40, 3), np.uint8))
     rewrite(records, "train", [(0, good)] * 16)
-    assert "the training set has one class alone" in refused("train_imagenet", *flags)
+    assert "the training set has only one class" in refused("train_imagenet", *flags)
 
 
 @pytest.mark.parametrize("size", [36, 64])

@@ -32,7 +32,7 @@ def test_a_published_command(parse):
             "lr_decay_epoch": (100, 150), "input_size": 32, "crop": "pad", "num_gpus": 1,
             "optimizer": "nag", "mixup": False, "mixup_alpha": None}
     assert {name: getattr(settings, name) for name in want} == want
-    # GluonCV's are of pictures from 0 to 1: 0.4914, 0.4822, 0.4465 and 0.2023, 0.1994, 0.2010.
+    # GluonCV's are of images from 0 to 1: 0.4914, 0.4822, 0.4465 and 0.2023, 0.1994, 0.2010.
     assert settings.rgb_mean == pytest.approx([0.4914 * 255, 0.4822 * 255, 0.4465 * 255])
     assert settings.rgb_std == pytest.approx([0.2023 * 255, 0.1994 * 255, 0.2010 * 255])
     settled = resolve(settings, 50000, 10)
@@ -87,7 +87,7 @@ def test_its_defaults_and_gluoncvs(parse):
 
 @pytest.fixture
 def binaries(tmp_path):
-    """A folder of the data set's binary files, of 64 and 16 noise pictures, packed already."""
+    """A folder of the data set's binary files, of 64 and 16 noise images, packed already."""
     rng = np.random.default_rng(0)
     for name, count in [*((f"data_batch_{number}.bin", 64) for number in range(1, 6)),
                         ("test_batch.bin", 16)]:

@@ -38,7 +38,7 @@ def test_statistics_that_are_yet_to_be_written_outlive_validation():
 
 @pytest.mark.parametrize(("teacher", "file", "said"), [
     ("resnet18_v1x", None, "the teacher: unknown model 'resnet18_v1x'"),
-    ("inceptionv3", None, "the teacher: --teacher inceptionv3 cannot classify .* of 32x32"),
+    ("inceptionv3", None, "the teacher: --teacher inceptionv3 cannot classify images of 32x32"),
     ("resnet18_v1", "none.params", "none.params is missing"),
     ("resnet18_v1", "other", "to another network: .* check --teacher"),
     ("resnet18_v1", "classes", r"\(5, 512\), the network's is \(3, 512\); .*check --teacher")])

@@ -23,7 +23,7 @@ COUNT, CLASSES = 11, 3
 
 @pytest.fixture(scope="module")
 def val(tmp_path_factory, noise_records):
-    """The settings that name a set of 11 pictures of 50 x 40 with the labels 0 to 2 in turn."""
+    """The settings that name a set of 11 images of 50 x 40 with the labels 0 to 2 in turn."""
     prefix = tmp_path_factory.mktemp("set") / "val"
     noise_records(prefix, COUNT, (50, 40), CLASSES)
     return {"rec_val": f"{prefix}.rec", "num_data_workers": 1, "batch_size": 4,
@@ -90,7 +90,7 @@ def test_each_of_them_matters_and_flags_outdo_it(val, run, changes, given):
 
 
 def test_a_file_is_fed_as_the_run_beside_it_says(val, run):
-    """As by predict and export; flags outdo it."""
+    """Like predict and export; flags override it."""
     folder = run()
     got = only(Plan({**val, "crop_ratio": 0.875}, params=folder / "best.params"))
     assert (got.settings.crop_ratio, got.settings.rgb_mean, got.settings.input_size) == (
@@ -122,7 +122,7 @@ def test_a_checkpoint_is_evaluated_by_its_average(val, tmp_path, saved, run):
 
 def test_without_either_the_zoo_s_parameters_are_taken(val, tmp_path, saved, monkeypatch,
                                                        noise_records):
-    """Also where a folder of the network's name lies here, and where the set has other names for
+    """Also if there is a folder with the network's name, and if the set has other names for
     the classes than GluonCV."""
     file = saved(tmp_path / "zoo.params")
     monkeypatch.setattr(weights, "pretrained_file",
@@ -194,11 +194,11 @@ def test_a_network_of_one_size_refuses_others_in_one_line(val, tmp_path):
     plan = {**val, "model": "alexnet"}
     assert only(Plan(plan, params=tmp_path / "net.params", sizes=(64,))).scores.count == COUNT
     for sizes in ((64, 128), (128,)):
-        with pytest.raises(InputError, match=r"alexnet cannot classify pictures of 128x128 "
+        with pytest.raises(InputError, match=r"alexnet cannot classify images of 128x128 "
                                              r"\(--input-size\)") as caught:
             next(evaluations(Plan(plan, params=tmp_path / "net.params", sizes=sizes)))
         assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match=r"cannot classify pictures of 128x128"):
+    with pytest.raises(InputError, match=r"cannot classify images of 128x128"):
         trained.load(tmp_path / "net.params", mx.cpu(), model="alexnet", input_size=128)
 
 
@@ -214,7 +214,7 @@ def test_parameters_of_a_run_that_diverged_are_a_fault(val, saved, tmp_path):
     (("n01443537", "n15075141"), {"n01443537": 1, "n15075141": 999}),  # goldfish, toilet tissue
     (("ant", "bee"), {"ant": 0, "bee": 1})], ids=str)
 def test_a_folder_with_some_of_imagenets_classes_has_their_labels(tmp_path, jpeg, folders, labels):
-    """By WNID, where the parameters do not say what their classes are called."""
+    """By WNID, if the parameters do not say what their classes are called."""
     for number, name in enumerate(folders):
         (tmp_path / "val" / name).mkdir(parents=True)
         for picture in range(number + 1):

@@ -32,7 +32,7 @@ PAIRS = [("onnx", False), ("onnx", True), ("symbol", False), ("symbol", True), (
 
 @pytest.fixture(scope="module")
 def pixels():
-    """(10, 32, 32, 3) uint8 pictures, smooth as photographs are."""
+    """(10, 32, 32, 3) uint8 images, smooth as photographs are."""
     rng = np.random.default_rng(1)
     return np.stack([cv2.resize(rng.integers(0, 256, (5, 5, 3), np.uint8), (32, 32),
                                 interpolation=cv2.INTER_CUBIC) for _ in range(10)])
@@ -40,7 +40,7 @@ def pixels():
 
 @pytest.fixture(scope="module")
 def planes(pixels):
-    """The same, normalised in float64 by the formula, as a network takes them."""
+    """The same, normalized in float64 by the formula, as a network takes them."""
     return ((pixels - np.float64(MEAN)) / np.float64(STD)).transpose(0, 3, 1, 2).astype(np.float32)
 
 
@@ -70,7 +70,7 @@ def network(run_folder):
 def test_what_is_exported_gives_gluoncvs_logits_at_any_batch_size(
         network, gluoncv_network, pixels, planes, tmp_path, form, embed):
     done = export(network, form, tmp_path / "out", embed=embed)
-    assert done.pictures == 8 and sorted(done.files) == sorted(tmp_path.iterdir())
+    assert done.images == 8 and sorted(done.files) == sorted(tmp_path.iterdir())
     run, want = read(form, tmp_path / "out"), gluoncv_network(mx.nd.array(planes)).asnumpy()
     assert np.ptp(want, axis=1).min() > 0.5, "logits that tell nothing"
     inputs = pixels if embed else planes
@@ -140,14 +140,14 @@ def test_weights_that_are_wrong_by_a_hundredth_are_not_exported(network, tmp_pat
         return run
 
     monkeypatch.setitem(exporting._WRITERS, form, wrong)
-    with pytest.raises(RunFault, match=r"other logits of random input: they differ by 0\.01, .*"
+    with pytest.raises(RunFault, match=r"different logits for random input: they differ by 0\.01.*"
                                        "nothing was written"):
         export(network, form, tmp_path / "out", embed=embed)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("count", "name"), [(1, "random input"), (3, "random input"),
-                                             (5, "pictures")])
+                                             (5, "images")])
 def test_random_input_alone_and_in_a_batch_counts_and_so_do_pictures(
         network, picture_folder, tmp_path, monkeypatch, count, name):
     def wrong(*arguments, right=exporting._WRITERS["params"]):
@@ -155,9 +155,9 @@ def test_random_input_alone_and_in_a_batch_counts_and_so_do_pictures(
         return lambda batch: run(batch) + (len(batch) == count)
 
     monkeypatch.setitem(exporting._WRITERS, "params", wrong)
-    with pytest.raises(RunFault, match=f"other logits of {name}: they differ by 1,"):
+    with pytest.raises(RunFault, match=f"different logits for {name}: they differ by 1,"):
         export(network, "params", tmp_path / "out",
-               pictures=[picture_folder / "ant", picture_folder / "bee" / "0.jpg"])
+               images=[picture_folder / "ant", picture_folder / "bee" / "0.jpg"])
 
 
 LOGITS = np.array([[5, 4, 3, 2, 1, 0, -10]])
@@ -165,25 +165,25 @@ LOGITS = np.array([[5, 4, 3, 2, 1, 0, -10]])
 
 @pytest.mark.parametrize(("given", "reason"), [
     (LOGITS + 9e-4, None), (LOGITS + 1.1e-3, "logits"),
-    (LOGITS * np.nan, "other logits"), (LOGITS[:, :6], "other logits")])
+    (LOGITS * np.nan, "different logits"), (LOGITS[:, :6], "different logits")])
 def test_the_tolerance_is_a_ten_thousandth_of_the_largest_logit(given, reason):
     arguments = lambda batch: given, lambda batch: LOGITS, [("noise", np.zeros(1))]
     if reason is None:
         assert check(*arguments) == pytest.approx(9e-4)
     else:
-        with pytest.raises(RunFault, match=f"{reason} of noise"):
+        with pytest.raises(RunFault, match=f"{reason} for noise"):
             check(*arguments)
 
 
 def test_other_best_classes_within_the_tolerance_are_refused():
     close = np.array([[9.0001, 9, 8, 7, 6, 5]])
-    with pytest.raises(RunFault, match="other top-5 classes of pictures"):
+    with pytest.raises(RunFault, match="different top-5 classes for images"):
         check(lambda batch: close[:, [1, 0, 2, 3, 4, 5]], lambda batch: close,
-              [("pictures", np.zeros(1))])
+              [("images", np.zeros(1))])
 
 
 def test_a_network_that_diverged_is_refused():
-    with pytest.raises(RunFault, match="own logits of noise are not finite"):
+    with pytest.raises(RunFault, match="own logits for noise are not finite"):
         check(lambda batch: LOGITS, lambda batch: LOGITS + np.inf, [("noise", np.zeros(1))])
 
 
@@ -243,15 +243,15 @@ def refusals(folder, run):
     (folder / "empty").mkdir()
     (folder / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     return [
-        (("params", folder / "a"), {"embed": True}, "--format params does not hold"),
-        (("onnx", folder / "no" / "a"), {}, "a folder that is there"),
+        (("params", folder / "a"), {"embed": True}, "--format params does not store"),
+        (("onnx", folder / "no" / "a"), {}, "in an existing folder"),
         (("onnx", folder / "empty"), {}, "give a file's name"),
         (("onnx", Path(".")), {}, "give a file's name"),
-        (("onnx", folder / "other"), {}, "other.json is there, and of no export"),
+        (("onnx", folder / "other"), {}, "other.json exists and is not an export's"),
         (("params", run / "best.params"), {}, "where the parameters come from"),
-        (("params", folder / "a"), {"pictures": [folder / "empty"]}, "holds no pictures"),
-        (("params", folder / "a"), {"pictures": [folder / "cut.jpg"]}, "cut.jpg: .*leave it out"),
-        (("params", folder / "a"), {"pictures": [folder / "no.jpg"]}, "no.jpg.*leave it out")]
+        (("params", folder / "a"), {"images": [folder / "empty"]}, "has no images"),
+        (("params", folder / "a"), {"images": [folder / "cut.jpg"]}, "cut.jpg: .*drop it"),
+        (("params", folder / "a"), {"images": [folder / "no.jpg"]}, "no.jpg.*drop it")]
 
 
 @pytest.mark.parametrize("number", range(9))
@@ -274,7 +274,7 @@ def test_packages_that_will_not_do(network, tmp_path, monkeypatch, name, change,
 
 def test_an_operator_that_the_exporter_lacks(tmp_path):
     erf = mx.sym.erf(mx.sym.var("data"))
-    with pytest.raises(InputError, match=r"cannot convert .*erf.*: take --format symbol"):
+    with pytest.raises(InputError, match=r"cannot convert .*erf.*: use --format symbol"):
         onnx_file.write(tmp_path / "out", erf, {}, (4,), "float32")
 
 
@@ -314,7 +314,7 @@ def test_a_run_a_file_and_what_is_missing(command, run_folder, picture_folder, t
     code, said = command("--run", run_folder, "--format", "onnx", "--out", out,
                          "--pictures", picture_folder / "ant", picture_folder / "bee" / "0.jpg")
     assert code == 0 and said.startswith(f"{out}, {out}.json: cifar_resnet20_v1, 10 classes; ")
-    assert said.endswith("random input and 5 pictures\n")
+    assert said.endswith("random input and 5 images\n")
     code, said = command("--params", run_folder / "best.params", "--model", "cifar_resnet20_v1",
                          "--input-size", 24, "--rgb-mean", "1,2,3", "--format", "symbol", "--out",
                          tmp_path / "net")
@@ -322,12 +322,12 @@ def test_a_run_a_file_and_what_is_missing(command, run_folder, picture_folder, t
     assert (code, shown["input_size"], shown["mean"]) == (0, 24, [1, 2, 3])
     code, said = command("--format", "onnx", "--out", out)
     assert (code, said) == (2, "nothing to export: give --run, --params or --model")
-    for flag, reason in (("--run", "no folder"), ("--params", "missing")):  # though the zoo has it
+    for flag, reason in (("--run", "not a folder"), ("--params", "missing")):  # the zoo has it
         code, said = command(flag, "resnet18_v1b", "--format", "params", "--out", out)
         assert (code, said.partition(":")[0]) == (2, f"{flag} resnet18_v1b is {reason}")
     monkeypatch.setattr(exporting, "TOLERANCE", 0)
     code, said = command("--run", run_folder, "--format", "onnx", "--out", tmp_path / "b")
-    assert code == 1 and said.startswith("what was exported gives other logits")
+    assert code == 1 and said.startswith("the exported network gives different logits")
     assert not (tmp_path / "b").exists()
 
 

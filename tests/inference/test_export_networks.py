@@ -36,7 +36,7 @@ def test_families_of_networks_export(tmp_path, name, size, options):
 
 @pytest.fixture(scope="module")
 def photographs(real_data, tmp_path_factory):
-    """The 300 pictures, as files."""
+    """The 300 images, as files."""
     folder = tmp_path_factory.mktemp("photographs")
     with zipfile.ZipFile(real_data / "imagenet-samples-300.zip") as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".JPEG"))
@@ -44,7 +44,7 @@ def photographs(real_data, tmp_path_factory):
 
 
 def served(path, said):
-    """A picture as a server prepares it, which knows the JSON alone: (size, size, 3) float32."""
+    """An image as a server prepares it that knows only the JSON: (size, size, 3) float32."""
     told = said["preprocessing"]
     image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(np.float32)
     scale = told["resize_shorter_edge"] / min(image.shape[:2])
@@ -65,8 +65,8 @@ def test_onnxruntime_and_gluon_agree_on_photographs(photographs, tmp_path):
     loaded = trained.load(tmp_path / "a.params", mx.cpu(), model="resnet50_v1d")
     runs = {}
     for name, embed in (("plain", False), ("pixels", True)):
-        done = export(loaded, "onnx", tmp_path / name, embed=embed, pictures=photographs[:4])
-        assert done.pictures == 4
+        done = export(loaded, "onnx", tmp_path / name, embed=embed, images=photographs[:4])
+        assert done.images == 4
         runs[name] = read("onnx", tmp_path / name)
     told = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in runs}
     fed = np.stack([served(path, told["plain"]) for path in photographs]).transpose(0, 3, 1, 2)

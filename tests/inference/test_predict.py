@@ -1,4 +1,4 @@
-"""Predictions, against GluonCV's networks on pictures that were prepared by hand."""
+"""Predictions, against GluonCV's networks on images that were prepared by hand."""
 
 import hashlib
 import itertools
@@ -12,7 +12,7 @@ import pytest
 from gluoncv.model_zoo import get_model, model_store
 
 from gluon_tricks.errors import InputError, RunFault
-from gluon_tricks.inference.predict import Picture, find_pictures, open_network, predict
+from gluon_tricks.inference.predict import ImageFile, find_images, open_network, predict
 
 CLASSES = 7
 RESIZED = {"model": "resnet18_v1b", "num_classes": CLASSES, "input_size": 64, "crop_ratio": 0.8,
@@ -21,7 +21,7 @@ PADDED = {**RESIZED, "crop": "pad", "crop_ratio": 0.875, "input_size": 40}
 
 
 def save(network, path):
-    """Random parameters, large enough that pictures differ in their likeliest class."""
+    """Random parameters, large enough that images differ in their most likely class."""
     mx.random.seed(0)
     network.initialize(mx.init.Xavier(magnitude=6))
     network(mx.nd.ones((1, 3, 64, 64)))
@@ -52,7 +52,7 @@ def run(tmp_path, gluoncv_network):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Paths: six pictures of various sizes and formats, and what is none between and around them.
+    """Paths: six images of various sizes and formats, mixed with files that are not images.
     """
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
@@ -72,12 +72,12 @@ def pictures(tmp_path_factory):
 
 
 FAULTS = {"b.jpg": "truncated", "d.png": "0 bytes", "g.jpg": "10 bytes are not an image",
-          "i.jpg": "no regular file", "j.jpg": "No such file",
+          "i.jpg": "not a regular file", "j.jpg": "No such file",
           "l.jpg": "1073741825 bytes are more"}
 
 
 def by_hand(path, settings):
-    """(1, 3, size, size): the shorter edge resized, the middle cut out, normalised."""
+    """(1, 3, size, size): the shorter edge resized, the center cropped, normalized."""
     image = cv2.imread(path).astype(np.float32)[..., ::-1]
     size, (height, width) = settings["input_size"], image.shape[:2]
     if settings.get("crop") != "pad":
@@ -97,7 +97,7 @@ def softmax(logits):
 
 def predicted(folder, paths, **options):
     trained, device = open_network(folder, None, num_gpus=0)
-    return list(predict(trained, map(Picture, paths), device, **options))
+    return list(predict(trained, map(ImageFile, paths), device, **options))
 
 
 @pytest.mark.parametrize("settings", [RESIZED, PADDED], ids=["resized", "padded"])
@@ -138,7 +138,7 @@ def test_a_long_list_is_answered_as_it_is_read(run, pictures):
     read = itertools.count()
     lines = (pictures[next(read) % 2 * 2].encode() + b"\n" for _ in range(200))
     trained, device = open_network(run(), None, num_gpus=0)
-    predictions = predict(trained, find_pictures(["-"], lines), device, batch_size=3, workers=1)
+    predictions = predict(trained, find_images(["-"], lines), device, batch_size=3, workers=1)
     first = list(itertools.islice(predictions, 3))
     assert [prediction.path for prediction in first] == [pictures[0], pictures[2], pictures[0]]
     assert first[0].top == first[2].top != first[1].top
@@ -151,7 +151,7 @@ def test_outputs_that_are_not_finite_are_a_fault(run, pictures):
     bias = list(trained.network.collect_params().values())[-1]
     bias.set_data(mx.nd.array([0, 0, math.nan, 0, 0, 0, 0]))
     with pytest.raises(RunFault, match=r"best\.params: the network's outputs are not finite"):
-        list(predict(trained, [Picture(pictures[0])], device))
+        list(predict(trained, [ImageFile(pictures[0])], device))
 
 
 def labels(folder, names=None):
@@ -183,7 +183,7 @@ def test_a_zoo_name_has_imagenets_classes_even_beside_a_folder_of_that_name(
     (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
     trained, device = open_network(None, None, num_gpus=0, model=name, input_size=64)
-    prediction, = predict(trained, [Picture(pictures[0])], device, top=1)
+    prediction, = predict(trained, [ImageFile(pictures[0])], device, top=1)
     assert (len(trained.classes), trained.settings.input_size) == (1000, 64)
     assert [guess[:2] for guess in prediction.top] == [(207, "golden retriever")]
 
@@ -211,13 +211,13 @@ FOLDER = ["p/a/z.png", "p/a.jpeg", "p/b.JPG", "p/c/d/e.webp", "p/c/f.bmp"]
      ["q/1.jpg", *FOLDER, "q/*", " \udcff.jpg", "last", "q/1.jpg"])],
     ids=["folder", "three", "pattern", "literal name", "list"])
 def test_files_folders_patterns_and_lists_name_pictures(tree, names, lines, want):
-    assert [(path.replace("//", "/"), fault) for path, fault in find_pictures(names, lines)] == [
+    assert [(path.replace("//", "/"), fault) for path, fault in find_images(names, lines)] == [
         (path, "") for path in want]
 
 
 def test_what_names_no_picture_comes_with_the_reason(tree, tmp_path):
-    assert list(find_pictures(["empty", "x*.jpg", "~/q/2*"])) == [
-        Picture("empty", "no picture is in it (.jpg, .jpeg, .png, .bmp, .webp)"),
-        Picture("x*.jpg", "no file matches it"),
-        Picture(f"{tmp_path}/q/2*", "no file matches it")]
-    assert list(find_pictures(["-"], [b"\n"])) == []
+    assert list(find_images(["empty", "x*.jpg", "~/q/2*"])) == [
+        ImageFile("empty", "it contains no image (.jpg, .jpeg, .png, .bmp, .webp)"),
+        ImageFile("x*.jpg", "no file matches it"),
+        ImageFile(f"{tmp_path}/q/2*", "no file matches it")]
+    assert list(find_images(["-"], [b"\n"])) == []

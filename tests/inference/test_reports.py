@@ -79,7 +79,7 @@ def test_the_confusion_of_very_many_classes_does_not_overflow():
 
 
 def test_classes_stand_worst_first_without_those_that_have_no_pictures():
-    """Of the classes that cat was taken for twice, bee and dog, the one of the lower label."""
+    """Of the classes that cat was mistaken for twice, bee and dog, the one with the lower label."""
     rows = reports.by_class(np.array(MATRIX), NAMES)
     assert rows == [("cat", 6, 1 / 6, "bee"), ("ant", 3, 2 / 3, "bee"), ("dog", 3, 1.0, "")]
     table = [line.split() for line in reports.class_table(rows).splitlines()]
@@ -123,16 +123,16 @@ def drawn(monkeypatch, tmp_path):
 
 
 def test_the_picture_of_few_classes_has_their_names_and_counts(drawn):
-    """Between dollars stands a formula, for matplotlib, and \\cat is none."""
+    """Matplotlib takes text between dollars for a formula, and \\cat is not one."""
     names = ["ant", "$b", "$\\cat$", "a name of more than twenty letters"]
     figure, _ = drawn(np.array(MATRIX), names)
     axes, names[3] = figure.axes[0], "a name of more than…"
     assert [text.get_text() for text in axes.get_xticklabels()] == names
     assert [text.get_text() for text in axes.get_yticklabels()] == names
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("taken for", "class")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "class")
     assert {(*text.get_position(), text.get_text()) for text in axes.texts} == {
         (0, 0, "2"), (1, 0, "1"), (0, 2, "1"), (1, 2, "2"), (2, 2, "1"), (3, 2, "2"), (3, 3, "3")}
-    assert axes.get_title() == "12 pictures, top-1 50.00%"
+    assert axes.get_title() == "12 images, top-1 50.00%"
     ticks = figure.axes[1].get_yticklabels(which="both")
     assert {tick.get_text() for tick in ticks if 1 <= tick.get_position()[1] <= 3} == {
         "1", "2", "3"}
@@ -143,11 +143,11 @@ def test_the_picture_of_many_classes_shows_a_single_mistake(drawn, classes):
     right = np.diag(np.full(classes, 50))
     right[classes // 2, classes // 2] = 0
     wrong = right.copy()
-    wrong[classes // 4, classes // 2] = 1  # upper middle: no class stands there by chance
+    wrong[classes // 4, classes // 2] = 1  # upper middle: no class is there by chance
     figure, pixels = drawn(wrong, list(map(str, range(classes))))
     colored = np.ptp(pixels, axis=2) > 0.5
     height, width = colored.shape
-    spots = np.argwhere(colored[:, :int(0.75 * width)])  # beside it stands the scale of colours
+    spots = np.argwhere(colored[:, :int(0.75 * width)])  # next to it is the color scale
     assert len(spots) >= 4
     assert abs(spots.mean(axis=0)[0] / height - 0.27) < 0.03
     assert figure.axes[0].get_xlim() == (-0.5, classes - 0.5)
