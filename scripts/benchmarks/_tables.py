@@ -1,4 +1,4 @@
-"""The documents' tables and their figure, made of what was measured and of the paper's numbers."""
+"""The documents' tables and their picture, made of what was measured and of the paper's numbers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +53,7 @@ def expected(found: Results) -> str:
 
 
 def profile(found: Results) -> str:
-    """Parameters and multiply-adds next to the paper's table 5."""
+    """Parameters and multiply-adds beside the paper's table 5."""
     rows = []
     for row in found["profile"].rows:
         millions, giga, _ = paper.TABLE_5[row["model"].removeprefix("resnet50_v1")]
@@ -67,12 +67,12 @@ def profile(found: Results) -> str:
 
 
 def quickstart(found: Results) -> str:
-    """The quickstart's network on its 500 held-out images."""
+    """The quickstart's network on its 500 held-out pictures."""
     epochs = [row for row in found["quickstart"].rows if "val_top1" in row]
     crops = [row for row in found["quickstart"].rows if "crops" in row]
     rows = [({1: "the centre", 10: "ten crops"}[row["crops"]], _percent(row["top1"]),
              f"{row['loss']:.4f}", _percent(row["ece"]), str(row["count"])) for row in crops]
-    return (_table(("", "top-1", "loss", "calibration error", "images"), rows)
+    return (_table(("", "top-1", "loss", "calibration error", "pictures"), rows)
             + f"\n\nafter {len(epochs)} epochs.\n\n" + _commands(found["quickstart"]))
 
 
@@ -84,7 +84,7 @@ def _pipeline(found: Results) -> dict[tuple[str, str, int], Row]:
 
 
 def input_pipeline(found: Results) -> str:
-    """Images a second by engine and set, next to ImageRecordIter in the same rounds."""
+    """Images a second by engine and set, beside ImageRecordIter in the same rounds."""
     by, sets = _pipeline(found), "AB"
 
     def cell(row: Row | None) -> str:
@@ -97,7 +97,7 @@ def input_pipeline(found: Results) -> str:
         rows.append((f"{where}native, seekable set",
                      *(cell(by.get(("native", f"{one}-seekable", cores))) for one in sets)))
     natives = [by["native", one, 1] for one in sets]
-    rows.append(("native, one core: share of decoding, resizing, color", *(
+    rows.append(("native, one core: share of decoding, resizing, colour", *(
         ", ".join(f"{row['shares'][stage]:.0%}".replace("%", " %")
                   for stage in ("decode", "resize", "color")) for row in natives)))
     rows.append(("native, of the floor (its decoding alone)",
@@ -109,7 +109,7 @@ def input_pipeline(found: Results) -> str:
 
 
 def train_step(found: Results) -> str:
-    """Samples a second of the loops, next to the bare step in the same rounds."""
+    """Samples a second of the loops, beside the bare step in the same rounds."""
     columns = []
     for part in found["train_step"].parts:
         columns.append({row["loop"]: f"{row['samples_per_second']:.4g} ({row['ratio']:.2f}; "
@@ -122,7 +122,7 @@ def train_step(found: Results) -> str:
 
 
 def variants(found: Results) -> str:
-    """What -B, -C and -D cost next to ResNet-50."""
+    """What -B, -C and -D cost beside ResNet-50."""
     rows = [(f"`{row['model']}`", f"{row['samples_per_second']:.2f}",
              f"{row['ratio']:.2f} ({row['least_ratio']:.2f} to {row['most_ratio']:.2f})")
             for row in found["variants"].rows]
@@ -172,13 +172,13 @@ def summary(found: Results) -> str:
     rows = [
         ("parameters of ResNet-50-D", f"{by('profile', model='resnet50_v1d')['parameters']:,}",
          "profile"),
-        ("quickstart: top-1 on 500 held-out images", _percent(one["top1"]), "quickstart"),
-        ("native input pipeline against ImageRecordIter, one core; two",
+        ("quickstart: top-1 on 500 held-out pictures", _percent(one["top1"]), "quickstart"),
+        ("native input pipeline beside ImageRecordIter, one core; two",
          f"{native['ratio']:.2f} times; {two['ratio']:.2f} times", "input_pipeline"),
-        ("the OpenCV one against it, one core", f"{opencv['ratio']:.2f} times", "input_pipeline"),
-        ("engine against bare updates, ResNet-50-D on the CPU",
+        ("the OpenCV one beside it, one core", f"{opencv['ratio']:.2f} times", "input_pipeline"),
+        ("engine beside bare updates, ResNet-50-D on the CPU",
          f"{loops[0, 'engine']['ratio']:.2f} times", "train_step"),
-        ("engine against GluonCV's loop and network, cifar_resnet20_v1",
+        ("engine beside GluonCV's loop and network, cifar_resnet20_v1",
          f"{engine['ratio'] / theirs['ratio']:.2f} times", "train_step"),
         ("two ranks on two cores: efficiency; of what the machine allows",
          f"{ranks['efficiency']:.3f}; {ranks['of_ceiling']:.3f}", "scaling")]
@@ -209,14 +209,14 @@ def draw(found: Results, picture: Path) -> None:
     epochs = [row for row in found["quickstart"].rows if "val_top1" in row]
     learning.plot([row["epoch"] + 1 for row in epochs], [100 * row["val_top1"] for row in epochs],
                   "o-", color="C0", markersize=4)
-    learning.set_title("quickstart: ResNet-18-D on demo images", fontsize=10)
+    learning.set_title("quickstart: ResNet-18-D on demo pictures", fontsize=10)
     learning.set(xlabel="epoch", ylabel="validation top-1, %", ylim=(0, 102))
     learning.grid(alpha=0.3)
     _bars(reading, [(f"{name}, {cores} core{'s' * (cores > 1)}", row["images_per_second"])
                     for (engine, name) in (("mxnet", "ImageRecordIter"), ("opencv", "opencv"),
                                            ("native", "native"))
                     for cores in (1, 2) for row in [_pipeline(found)[engine, "A", cores]]],
-          "input pipeline on ImageNet images", "images/s")
+          "input pipeline on ImageNet pictures", "images/s")
     names = {"gluoncv-network": "GluonCV's loop\nand network", "gluoncv": "GluonCV's loop",
              "engine": "the engine", "bare": "bare updates"}
     speeds = {row["loop"]: row["samples_per_second"]

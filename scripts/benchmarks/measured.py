@@ -1,6 +1,6 @@
-"""The measured tables and the figure of the documents: made of docs/measured/*.json, never typed.
+"""The measured tables and the picture of the documents: made of docs/measured/*.json, never typed.
 
-    python scripts/benchmarks/measured.py                        # write tables and figure again
+    python scripts/benchmarks/measured.py                        # write tables and picture again
     python scripts/benchmarks/measured.py --check                # say what is out of date
     python scripts/benchmarks/measured.py --measure quickstart   # measure here, then write
 
@@ -26,8 +26,8 @@ def build_parser() -> cli.Parser:
     parser.add_argument("--measure", metavar="NAME[,NAME]", help="measure these first: "
                         f"{', '.join(_measurements.MEASUREMENTS)}, or all")
     parser.add_argument("--picture", type=cli.output(".png"), metavar="FILE.png", help="draw the "
-                        "figure there, and write nothing else")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a "
+                        "picture there, and write nothing else")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a "
                         "document is not what its JSON says")
     return parser
 
@@ -37,7 +37,7 @@ def documents() -> list[Path]:
 
 
 def rendered(text: str) -> str:
-    """A document with its tables written again. Raises InputError for a table of unknown name."""
+    """A document with its tables written anew. Raises InputError for a table of unknown name."""
     import _tables
 
     found = _measurements.results()
