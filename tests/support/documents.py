@@ -70,7 +70,7 @@ def section(block: Block) -> str:
 
 
 def paths(page: Path) -> set[str]:
-    """The files of Python or the shell that a page names with their folder, in text and commands."""
+    """The files of Python, C++ and the shell that a page names with their folder, but in diffs."""
     text = re.sub(r"^```diff.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     return set(re.findall(r"(?<![\w./-])[a-z_0-9]+(?:/[\w-]+)+\.(?:py|sh|cpp)(?!\w)", text))
 
