@@ -17,12 +17,14 @@ from documents import PAGES, ROOT, blocks, script_calls
 import gluon_tricks
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
+ELSEWHERE = {"scripts/datasets/imagenet.py"}  # files of GluonCV's that the documents name
 SHELL = [block for block in BLOCKS if block.language == "bash"]
 
 
 def test_there_is_something_to_test():
-    assert {page.name for page in PAGES} >= {"README.md", "using.md", "coming-from.md",
-                                             "contributing.md", "CHANGELOG.md"}
+    assert {page.name for page in PAGES} >= {"README.md", "using.md", "coming-from.md", "design.md",
+                                             "troubleshooting.md", "contributing.md",
+                                             "CHANGELOG.md"}
     assert len(SHELL) > 15 and len([block for block in SHELL if block.why_not is None]) > 8
 
 
@@ -31,7 +33,7 @@ def test_code_is_fenced_and_says_its_language(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     assert not re.findall(r"(?<=\n\n)    \S.*", text), "an indented block: fence it"
     for block in blocks(page):
-        assert block.language in {"bash", "python", "diff", "text", "yaml"}, block
+        assert block.language in {"bash", "python", "diff", "text", "yaml", "mermaid"}, block
         assert block.why_not is None or len(block.why_not) > 5, f"{block}: why is it not run?"
 
 
@@ -63,6 +65,36 @@ def test_links_and_anchors_lead_somewhere(page):
         assert target.exists(), link
         if anchor:
             assert anchor in documents.anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_are_there(page):
+    for path in documents.paths(page) - ELSEWHERE:
+        assert any((folder / path).is_file() for folder in (ROOT, ROOT / "gluon_tricks")), path
+
+
+def test_the_design_names_every_room_and_its_files():
+    """A row of its table: rooms, what is in them, what they may import."""
+    package = ROOT / "gluon_tricks"
+    text = (ROOT / "docs" / "design.md").read_text()
+    rows = re.findall(r"^\| (`.+?) \| (.+) \|.*\|$", text.partition("\n## How")[0], re.MULTILINE)
+    named = {room: content for rooms, content in rows for room in re.findall(r"`(.+?)`", rooms)}
+    rooms = {f"{path.name}/" if path.is_dir() else path.name for path in package.iterdir()
+             if (path / "__init__.py").is_file() or (path.suffix == ".py" and path.stem[0] != "_")}
+    assert rooms <= named.keys(), rooms - named.keys()
+    for room in rooms:
+        for file in re.findall(r"`(\w+\.py)`", named[room]):
+            assert any((package / other / file).is_file() for other in rooms
+                       if named.get(other) == named[room]), f"{room}{file}"
+    for room in ("classification/", "config/", "doctor/", "engine/", "inference/", "parallel/",
+                 "prepare/", "runs/"):
+        missing = {path.name for path in (package / room).glob("*.py")} - {"__init__.py"} - set(
+            re.findall(r"\w+\.py", named[room]))
+        assert not missing, missing
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 220
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
@@ -108,9 +140,8 @@ def all_said() -> str:
 
 
 def troubles() -> list[str]:
-    section = (ROOT / "README.md").read_text().partition("\n## Troubleshooting\n")[2]
-    section = section.partition("\n## ")[0]
-    return re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    return re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
 
 
 def test_there_are_troubles():
@@ -158,33 +189,93 @@ def test_the_picture_is_what_was_measured(tmp_path):
     assert np.abs(kept - again).mean() < 1  # of 255; fonts may be drawn a little otherwise
 
 
-def test_the_example_of_a_trick_works(tmp_path):
-    """The diffs of "Adding a trick", applied to a copy; its test and its flag run."""
-    if shutil.which("git") is None:
-        pytest.skip("needs git")
-    for name in ("gluon_tricks", "tests", "scripts"):
-        shutil.copytree(ROOT / name, tmp_path / name,
-                        ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    diffs = [block.text for block in BLOCKS if block.language == "diff"]
-    assert len(diffs) == 4
-    for diff in diffs:
-        done = subprocess.run(["git", "apply", "-C1", "-"], input=diff, text=True,
-                              cwd=tmp_path, capture_output=True)
-        assert done.returncode == 0, done.stderr
+@pytest.fixture
+def example(tmp_path):
+    """example(heading, count): the diffs under a heading, applied to a copy of the project, where
+    what is given back runs Python, in a process that must end with a code."""
+    def apply(heading: str, count: int):
+        if shutil.which("git") is None:
+            pytest.skip("needs git")
+        for name in ("gluon_tricks", "tests", "scripts"):
+            shutil.copytree(ROOT / name, tmp_path / name,
+                            ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", tmp_path)
+        diffs = [block.text for block in BLOCKS if block.language == "diff"
+                 and documents.section(block) == heading]
+        assert len(diffs) == count
+        for diff in diffs:
+            done = subprocess.run(["git", "apply", "-C1", "-"], input=diff, text=True,
+                                  cwd=tmp_path, capture_output=True)
+            assert done.returncode == 0, done.stderr
+        return run
 
-    def run(*arguments):
-        code = ("import sys, runpy; sys.path.insert(0, '.'); sys.argv = sys.argv[1:]; "
-                "runpy.run_path(sys.argv[0], run_name='__main__')")
-        return subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path,
-                              capture_output=True, text=True)
-    test = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                           "tests/test_confidence_penalty.py"], cwd=tmp_path, capture_output=True,
-                          text=True, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path)})
-    assert test.returncode == 0, test.stdout + test.stderr
-    dry = run("scripts/train_imagenet.py", "--model", "resnet18_v1", "--confidence-penalty", "0.1",
-              "--dry-run")
-    assert '"confidence_penalty": 0.1' in dry.stdout, dry.stderr
-    wrong = run("scripts/train_imagenet.py", "--model", "resnet18_v1", "--confidence-penalty",
-                "-1", "--dry-run")
-    assert wrong.returncode == 2 and "--confidence-penalty -1.0: must be" in wrong.stderr
+    def run(*arguments, code: int = 0) -> str:
+        done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path),
+                                   "HOME": str(tmp_path)})
+        assert done.returncode == code, done.stdout
+        return done.stdout
+    return apply
+
+
+def test_the_example_of_a_trick_works(example):
+    run = example("Adding a trick", 4)
+    run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_confidence_penalty.py")
+    training = ("scripts/train_imagenet.py", "--model", "resnet18_v1", "--dry-run")
+    assert '"confidence_penalty": 0.1' in run(*training, "--confidence-penalty", "0.1")
+    assert "--confidence-penalty -1.0: must be at least 0" in run(
+        *training, "--confidence-penalty", "-1", code=2)
+
+
+OPTION_IN_USE = """
+from dataclasses import replace
+from pathlib import Path
+
+import mxnet as mx
+
+from gluon_tricks.classification.network import build_network, initialize
+from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.settle import resolve_without_data
+from gluon_tricks.errors import InputError
+from gluon_tricks.inference.trained import load
+from gluon_tricks.models.parameters import named_arrays
+from gluon_tricks.models.params_file import save_arrays
+
+run = Path("run")
+run.mkdir()
+for model in ("resnet18_v1", "resnet18_v1d"):
+    settings = resolve_without_data(Settings(model=model, num_classes=4, head_norm=True,
+                                             input_size=32, save_dir=str(run)))
+    network = build_network(settings)
+    initialize(network, settings, mx.cpu())
+    save_arrays(run / "best.params", named_arrays(network))
+    (run / "config.json").write_text(settings.to_json(task="classification"))
+    trained = load(run, mx.cpu())
+    assert trained.settings.head_norm
+    assert any("head_norm" in name for name in named_arrays(trained.network))
+    images = mx.nd.random.normal(shape=(2, 3, 32, 32))
+    assert (trained.network(images) == network(images)).asnumpy().all()
+for refused in (lambda: load(run, mx.cpu(), head_norm=False),
+                lambda: build_network(replace(settings, model="mobilenet1.0"))):
+    try:
+        refused()
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_the_example_of_a_networks_option_works(example):
+    """It is built through the flags, kept by a run's folder, and in the flags of other scripts."""
+    run = example("Adding an option of a network", 2)
+    assert '"head_norm": true' in run("scripts/train_imagenet.py", "--head-norm", "--dry-run",
+                                      "--model", "resnet50_v1d")
+    without, in_another = run("-c", OPTION_IN_USE).splitlines()
+    assert "best.params" in without and "head_norm" in without
+    assert "has no option 'head_norm' (--head-norm)" in in_another
+    for script in ("evaluate", "export"):
+        assert "--head-norm" in run(f"scripts/{script}.py", "--help")
+    run("-c", "from pathlib import Path; Path('run/config.json').unlink()")  # says the structure
+    run("scripts/export.py", "--params", "run/best.params", "--model", "resnet18_v1d",
+        "--num-classes", "4", "--input-size", "32", "--head-norm", "--format", "symbol",
+        "--out", "exported")

@@ -58,6 +58,7 @@ MEASUREMENTS = {
     "scaling": Measurement((
         "python scripts/benchmarks/scaling.py --ranks 1,2 --updates 15 --json",)),
     "plan": Measurement(("python scripts/benchmarks/scaling.py --plan --json",)),
+    "journeys": Measurement(("python scripts/benchmarks/journeys.py --json",)),
 }
 
 

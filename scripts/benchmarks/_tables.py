@@ -186,10 +186,19 @@ def summary(found: Results) -> str:
     return _table(("what", "measured", "by `scripts/benchmarks/measured.py --measure`"), rows)
 
 
+def journeys(found: Results) -> str:
+    """How many files one follows; of a version, not of a machine."""
+    result = found["journeys"]
+    rows = [(row["journey"], str(row["files"]), f"{row['lines']:,}", str(row["functions"]))
+            for row in result.rows]
+    return (_table(("journey", "files", "lines of these files", "functions"), rows)
+            + "\n\n" + _commands(result))
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "expected": expected, "profile": profile, "quickstart": quickstart, "summary": summary,
     "input_pipeline": input_pipeline, "train_step": train_step, "variants": variants,
-    "scaling": scaling, "plan": plan}
+    "scaling": scaling, "plan": plan, "journeys": journeys}
 
 
 def draw(found: Results, image: Path) -> None:

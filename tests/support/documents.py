@@ -63,6 +63,18 @@ def script_calls(text: str) -> Iterator[tuple[str, list[str]]]:
                 break
 
 
+def section(block: Block) -> str:
+    """The heading of the second level that a block stands under."""
+    before = "".join(block.page.read_text().splitlines(keepends=True)[:block.line])
+    return re.findall(r"^## (.+)$", before, re.MULTILINE)[-1]
+
+
+def paths(page: Path) -> set[str]:
+    """The files of Python, C++ and the shell that a page names with their folder, but in diffs."""
+    text = re.sub(r"^```diff.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return set(re.findall(r"(?<![\w./-])[a-z_0-9]+(?:/[\w-]+)+\.(?:py|sh|cpp)(?!\w)", text))
+
+
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
