@@ -18,7 +18,6 @@ from processes import ROOT, alive, gone, python, wait_for
 
 from gluon_tricks.machine import processor
 from gluon_tricks.parallel import launch
-from gluon_tricks.parallel.launch import OutputTail
 
 RANK = "import json, os, signal, sys, time\nrank = int(os.environ['HOROVOD_RANK'])\n"
 SCRIPT = """
@@ -362,21 +361,6 @@ def test_horovod_is_missing_or_was_built_without_what_it_takes(tmp_path, built, 
     assert line.startswith("error: ") and why in line
     assert "HOROVOD_WITH_MXNET=1 HOROVOD_WITH_GLOO=1 pip install" in line
     assert ("--force-reinstall" in line) == (built is not None)
-
-
-@pytest.mark.parametrize(("blocks", "lines"), [
-    ([b"a\nb", b"c\n", b"d"], ["a", "bc", "d"]),
-    ([b"1%\r2%\r\n\n\nend\n"], ["1%", "2%", "end"]),
-    ([b"\xc3", b"\xa9 \xff\n"], ["é \ufffd"]),
-    ([b"%d\n" % number for number in range(30)], [str(number) for number in range(10, 30)]),
-    ([b"x" * 5000, b"y"], ["x" * 1999 + "y"]),
-    ([b"x" * 5000 + b"\n"], ["x" * 2000]),
-    ([], [])])
-def test_the_last_lines(blocks, lines):
-    tail = OutputTail()
-    for block in blocks:
-        tail.feed(block)
-    assert tail.lines() == lines
 
 
 @pytest.mark.slow
