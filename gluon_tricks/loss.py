@@ -1,4 +1,4 @@
-"""The training losses, always in FP32 on FP32 logits, one value a sample."""
+"""The training losses, always in FP32 on FP32 logits, one value per sample."""
 
 import math
 
@@ -6,17 +6,17 @@ from mxnet.gluon.block import HybridBlock
 
 
 def smooth_labels(F, labels, classes: int, eps: float, uniform: bool = False):
-    """Label smoothing: q_y = 1 - eps, eps / (K - 1) for the other K - 1 classes.
+    """Label smoothing: q_y = 1 - eps for the true class, eps / (K - 1) for the other K - 1.
 
-    arXiv 1812.01187, section 5.2; the loss is least where the true class's logit leads by
-    log((K - 1) (1 - eps) / eps). With `uniform`, arXiv 1512.00567's form, which is GluonCV's:
-    eps is dealt out over all K classes, q_y = 1 - eps + eps / K, eps / K for the others.
-    Takes class numbers (batch,), gives probabilities (batch, classes) float32. F is mx.nd or
+    arXiv 1812.01187, section 5.2; the loss is smallest when the true class's logit leads by
+    log((K - 1) (1 - eps) / eps). `uniform` gives the form of arXiv 1512.00567 and GluonCV: eps is
+    spread over all K classes, q_y = 1 - eps + eps / K, and eps / K for the other classes.
+    Takes class numbers (batch,), returns probabilities (batch, classes) float32. F is mx.nd or
     mx.sym; classes >= 2; eps in [0, 1).
     """
-    others = eps / classes if uniform else eps / (classes - 1)
-    return F.one_hot(labels, depth=classes, on_value=1.0 - (classes - 1) * others,
-                     off_value=others)
+    off_value = eps / classes if uniform else eps / (classes - 1)
+    return F.one_hot(labels, depth=classes, on_value=1.0 - (classes - 1) * off_value,
+                     off_value=off_value)
 
 
 def _cross_entropy(F, target, logits):
@@ -29,7 +29,7 @@ class SoftmaxCrossEntropy(HybridBlock):
 
     Takes logits z (batch, classes) of any float type and a target: sparse (batch,) class numbers,
     smoothed by `label_smoothing`; or, with `dense`, the probabilities q themselves, (batch,
-    classes), to be smoothed beforehand by `smooth_labels`. Gives (batch,) float32.
+    classes), smoothed beforehand by `smooth_labels`. Returns (batch,) float32.
     Raises ValueError for fewer than two classes or a smoothing outside [0, 1).
     """
 
@@ -48,11 +48,11 @@ class SoftmaxCrossEntropy(HybridBlock):
         logits = F.cast(logits, "float32")
         if self._dense:
             return _cross_entropy(F, target, logits)
-        # As against smooth_labels' target, without the (batch, classes) array of it.
+        # The same as with smooth_labels' target, without its (batch, classes) array.
         scores = F.log_softmax(logits, axis=-1)
-        others = self._eps / (self._classes if self._uniform else self._classes - 1)
-        loss = -(1.0 - self._classes * others) * F.pick(scores, target, axis=-1)
-        return loss - others * F.sum(scores, axis=-1) if others else loss
+        off_value = self._eps / (self._classes if self._uniform else self._classes - 1)
+        loss = -(1.0 - self._classes * off_value) * F.pick(scores, target, axis=-1)
+        return loss - off_value * F.sum(scores, axis=-1) if off_value else loss
 
 
 class Distillation(HybridBlock):
@@ -61,14 +61,14 @@ class Distillation(HybridBlock):
         l(q, softmax(z)) + T^2 l(softmax(r / T), softmax(z / T))                     the paper's
         w l(q, softmax(z)) + (1 - w) T^2 l(softmax(r / T), softmax(z / T))           GluonCV's
 
-    l is the cross-entropy, z the network's logits, r the teacher's, q the target of `hard`, a
-    SoftmaxCrossEntropy, which smooths it or takes it dense; T the temperature. The second line
-    holds where `hard_weight` w in [0, 1] is given. T^2 makes up for the gradient through z / T,
+    l is the cross-entropy, z the network's logits, r the teacher's, T the temperature, and q the
+    target of `hard`, a SoftmaxCrossEntropy, which smooths it or takes it dense. The second line
+    applies if `hard_weight` w in [0, 1] is given. T^2 makes up for the gradient through z / T,
     which falls as 1 / T^2.
 
-    Takes z (batch, classes), the target and r (batch, classes), logits of any float type; gives
-    (batch,) float32. No gradient reaches r. Raises ValueError for a temperature that is not above 0
-    and finite, and a weight outside [0, 1].
+    Takes z (batch, classes), the target, and r (batch, classes); logits are of any float type.
+    Returns (batch,) float32. No gradient reaches r. Raises ValueError for a temperature that is not
+    positive and finite, and for a weight outside [0, 1].
     """
 
     def __init__(self, hard: SoftmaxCrossEntropy, temperature: float = 20.0,

@@ -1,12 +1,12 @@
 """AutoAugment (arXiv 1805.09501): each sample gets one of a policy's 25 sub-policies, at random.
 
-A sub-policy is two operations, applied one after the other, each with its probability. The index
-of a magnitude, 0 to 9, stands for so many tenths of the range in the paper's table of operations.
-How is as in the code of its authors (tensorflow/models, research/autoaugment): shears,
-translations and rotations go either way with equal chance; the greater the index, the more values
-Solarize inverts and the more bits Posterize drops; translations are of up to 10 pixels of 32, and
-of the same share of other sizes. That code departs from the paper in Posterize, which keeps 0 to 4
-bits there, and by the table 4 to 8 here.
+A sub-policy is two operations applied in sequence, each with its own probability. A magnitude's
+index, 0 to 9, is that many tenths of the range in the paper's table of operations. The rest follows
+the authors' code (tensorflow/models, research/autoaugment): shears, translations and rotations go
+either way with equal probability; the greater the index, the more values Solarize inverts and the
+more bits Posterize drops; translations are up to 10 pixels of 32, and the same share of other
+sizes. That code departs from the paper in Posterize: it keeps 0 to 4 bits, the table and this
+module 4 to 8.
 """
 
 from collections.abc import Callable
@@ -20,21 +20,21 @@ from gluon_tricks.augment.rng import SampleRng
 
 
 class AutoAugmentDraws(NamedTuple):
-    """A row a sample."""
+    """The random numbers of a batch, one row per sample."""
 
-    choices: np.ndarray  # (samples,), place of the sub-policy as a share of the list, in [0, 1)
+    choices: np.ndarray  # (samples,), position of the sub-policy in the list, scaled to [0, 1)
     chances: np.ndarray  # (samples, 2) in [0, 1): an operation is applied below its probability
     signs: np.ndarray  # (samples, 2), 1 or -1: which way an operation goes
 
 
 def draw_autoaugment(rng: SampleRng) -> AutoAugmentDraws:
-    """Uniform, all of them."""
+    """Draw sub-policies, chances and signs, all uniform."""
     numbers = rng.uniform(5)
     return AutoAugmentDraws(numbers[:, 0], numbers[:, 1:3], np.where(numbers[:, 3:] < 0.5, 1, -1))
 
 
 def chosen(policy: str, draws: AutoAugmentDraws, row: int) -> list[tuple[str, int, int]]:
-    """The operations that a sample gets, in their order: (name, index of magnitude, sign)."""
+    """The operations a sample gets, in order: (name, magnitude index, sign)."""
     subpolicies = POLICIES[policy]
     subpolicy = subpolicies[int(draws.choices[row] * len(subpolicies))]
     return [(name, index, int(sign))
@@ -44,9 +44,9 @@ def chosen(policy: str, draws: AutoAugmentDraws, row: int) -> list[tuple[str, in
 
 
 def autoaugment(image: np.ndarray, policy: str, draws: AutoAugmentDraws, row: int) -> np.ndarray:
-    """Augment a picture, RGB uint8 (height, width, 3), by row `row` of the draws.
+    """Augment an RGB uint8 image (height, width, 3) by row `row` of the draws.
 
-    policy "imagenet", "cifar10" or "svhn". What comes in from outside of the picture is grey.
+    policy: "imagenet", "cifar10" or "svhn". Pixels moved in from outside the image are gray.
     """
     for name, index, sign in chosen(policy, draws, row):
         image = _OPERATIONS[name](image, index, sign)

@@ -1,6 +1,6 @@
 """The policies that AutoAugment's search found (arXiv 1805.09501, appendix), as data.
 
-A policy has 25 sub-policies of two operations, each (name, probability, index of its magnitude).
+A policy has 25 sub-policies of two operations, each (name, probability, magnitude index).
 AutoContrast, Equalize and Invert have no magnitude; their index is what the paper prints.
 """
 

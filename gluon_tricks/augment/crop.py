@@ -1,4 +1,4 @@
-"""Crops: the paper's random resized crop, the CIFAR crop out of a padded picture, the centre crop.
+"""Crops: the paper's random resized crop, CIFAR's crop of a padded image, the center crop.
 
 Sizes and windows are in pixels; a window is (top, left, height, width).
 """
@@ -12,13 +12,13 @@ from PIL import Image
 
 from gluon_tricks.augment.rng import SampleRng
 
-ASPECT = 3 / 4, 4 / 3  # least and greatest width / height
-MAX_PIXELS = 1 << 27  # of a picture, decoded or resized: no real one of a training set comes near
-TRIES = 10  # then the largest centred crop of allowed aspect
+ASPECT = 3 / 4, 4 / 3  # minimum and maximum width / height
+MAX_PIXELS = 1 << 27  # of a decoded or resized image; no real training image comes near it
+TRIES = 10  # then the largest centered crop of an allowed aspect
 
 
 class Window(NamedTuple):
-    """A rectangle of a picture."""
+    """A rectangle in an image."""
 
     top: int
     left: int
@@ -31,16 +31,16 @@ class Window(NamedTuple):
 
 
 class CropDraws(NamedTuple):
-    """Random numbers of random resized crops, before the pictures' sizes are known."""
+    """Random numbers of random resized crops, drawn before the image sizes are known."""
 
-    areas: np.ndarray  # (samples, TRIES), shares of the picture's area
+    areas: np.ndarray  # (samples, TRIES), shares of the image's area
     aspects: np.ndarray  # (samples, TRIES), width / height
-    places: np.ndarray  # (samples, 2), top and left as shares of the room there is, in [0, 1)
+    places: np.ndarray  # (samples, 2), top and left as shares of the free space, in [0, 1)
 
 
 def draw_crops(rng: SampleRng, area: tuple[float, float] = (0.08, 1.0),
                aspect: tuple[float, float] = ASPECT) -> CropDraws:
-    """Area uniform, aspect log-uniform, place uniform (arXiv 1812.01187, section 2.1)."""
+    """Draw area and position uniformly, aspect log-uniformly (arXiv 1812.01187, section 2.1)."""
     return CropDraws(rng.uniform(TRIES, *area),
                      np.exp(rng.uniform(TRIES, math.log(aspect[0]), math.log(aspect[1]))),
                      rng.uniform(2))
@@ -48,9 +48,9 @@ def draw_crops(rng: SampleRng, area: tuple[float, float] = (0.08, 1.0),
 
 def crop_window(height: int, width: int, areas: np.ndarray, aspects: np.ndarray,
                 places: np.ndarray, aspect: tuple[float, float] = ASPECT) -> Window:
-    """The first drawn window that fits a picture; else the largest centred one of allowed aspect.
+    """The first drawn window that fits the image, else the largest centered one of allowed aspect.
 
-    areas and aspects are one sample's tries, (TRIES,); places its (top, left) shares, (2,).
+    areas and aspects (TRIES,) are one sample's tries, places (2,) its (top, left) shares.
     """
     for share, ratio in zip(areas.tolist(), aspects.tolist(), strict=True):
         w = round(math.sqrt(share * height * width * ratio))
@@ -64,14 +64,14 @@ def crop_window(height: int, width: int, areas: np.ndarray, aspects: np.ndarray,
 
 def pad_crop_window(height: int, width: int, size: int, padding: int,
                     places: np.ndarray) -> Window:
-    """A size x size window anywhere in a picture padded on all sides; top and left may be negative.
+    """A size x size window anywhere in an image padded on all sides; top and left may be negative.
 
-    The crop of the CIFAR recipes (padding 4). Raises ValueError where the padded picture is
+    This is the crop of the CIFAR recipes (padding 4). Raises ValueError if the padded image is
     smaller than the window.
     """
     room = height + 2 * padding - size, width + 2 * padding - size
     if min(room) < 0:
-        raise ValueError(f"a {size}x{size} crop does not fit into a {width}x{height} picture "
+        raise ValueError(f"a {size}x{size} crop does not fit into a {width}x{height} image "
                          f"padded by {padding}: choose a smaller input size")
     top, left = (int(place * (space + 1)) - padding
                  for place, space in zip(places, room, strict=True))
@@ -79,7 +79,7 @@ def pad_crop_window(height: int, width: int, size: int, padding: int,
 
 
 def pad_crop(image: np.ndarray, window: Window) -> np.ndarray:
-    """Cut a window that may reach over the picture's edges; what lies outside is 0."""
+    """Cut a window that may extend beyond the image; pixels outside are 0."""
     height, width = image.shape[:2]
     out = np.zeros((window.height, window.width, *image.shape[2:]), image.dtype)
     top, left = max(window.top, 0), max(window.left, 0)
@@ -91,9 +91,9 @@ def pad_crop(image: np.ndarray, window: Window) -> np.ndarray:
 
 
 def resize(image: np.ndarray, height: int, width: int, antialias: bool = False) -> np.ndarray:
-    """Bilinear, in float32 so that nothing is rounded: (height, width, 3) float32.
+    """Resize bilinearly, in float32 so that nothing is rounded: (height, width, 3) float32.
 
-    With `antialias`, the filter is as wide as the step between the new pixels where it shrinks.
+    With `antialias`, when shrinking, the filter is as wide as the step between the new pixels.
     """
     image = image.astype(np.float32)
     if not antialias:
@@ -104,9 +104,9 @@ def resize(image: np.ndarray, height: int, width: int, antialias: bool = False) 
 
 
 def resize_short_edge(image: np.ndarray, size: int, antialias: bool = False) -> np.ndarray:
-    """The shorter edge to `size`, the aspect kept: float32.
+    """Resize the shorter edge to `size`, keeping the aspect: float32.
 
-    Raises ValueError, before any memory is taken, where that makes more than MAX_PIXELS pixels.
+    Raises ValueError, before allocating memory, if that makes more than MAX_PIXELS pixels.
     """
     height, width = image.shape[:2]
     scale = size / min(height, width)
@@ -119,15 +119,15 @@ def resize_short_edge(image: np.ndarray, size: int, antialias: bool = False) -> 
 
 def five_windows(height: int, width: int, size: int) -> list[Window]:
     """The size x size windows in the corners (upper left, upper right, lower left, lower right),
-    then the one in the middle. Raises ValueError where the picture is smaller."""
+    then in the center. Raises ValueError if the image is smaller."""
     center = center_window(height, width, size)
     return [Window(top, left, size, size) for top in (0, height - size)
             for left in (0, width - size)] + [center]
 
 
 def center_window(height: int, width: int, size: int) -> Window:
-    """The size x size window in the middle. Raises ValueError where the picture is smaller."""
+    """The size x size window in the center. Raises ValueError if the image is smaller."""
     if size > min(height, width):
-        raise ValueError(f"a {size}x{size} centre crop does not fit into a {width}x{height} "
-                         "picture: choose a smaller input size")
+        raise ValueError(f"a {size}x{size} center crop does not fit into a {width}x{height} "
+                         "image: choose a smaller input size")
     return Window((height - size) // 2, (width - size) // 2, size, size)

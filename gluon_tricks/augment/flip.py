@@ -7,7 +7,7 @@ from gluon_tricks.augment.rng import SampleRng
 
 
 def draw_flips(rng: SampleRng, probability: float = 0.5) -> np.ndarray:
-    """Whether each sample is mirrored: (samples,) bool."""
+    """Draw whether each sample is mirrored: (samples,) bool."""
     return rng.uniform(1)[:, 0] < probability
 
 

@@ -1,6 +1,6 @@
 """The operations of AutoAugment (arXiv 1805.09501) on RGB uint8 (height, width, 3).
 
-The paper's pictures were made by Pillow, so each gives what Pillow's function gives, to the bit.
+The paper used Pillow, so each operation is bit-identical to Pillow's.
 """
 
 import math
@@ -8,18 +8,18 @@ import math
 import cv2
 import numpy as np
 
-FILL = 128, 128, 128  # what lies outside of the picture
+FILL = 128, 128, 128  # pixels outside the image
 _SMOOTH = np.float32([[1, 1, 1], [1, 5, 1], [1, 1, 1]])  # sums to 13
 _SCALE = 1 << 16
 
 
 def shear_x(image: np.ndarray, slope: float) -> np.ndarray:
-    """Each row moves to the left by slope times its distance from the upper edge."""
+    """Move each row to the left by slope times its distance from the top edge."""
     return _affine(image, (1, slope, 0), (0, 1, 0))
 
 
 def shear_y(image: np.ndarray, slope: float) -> np.ndarray:
-    """Each column moves up by slope times its distance from the left edge."""
+    """Move each column up by slope times its distance from the left edge."""
     return _affine(image, (1, 0, 0), (slope, 1, 0))
 
 
@@ -34,7 +34,7 @@ def translate_y(image: np.ndarray, pixels: int) -> np.ndarray:
 
 
 def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
-    """Turn counter-clockwise about the centre."""
+    """Rotate counterclockwise about the center."""
     height, width = image.shape[:2]
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x, y = width / 2, height / 2
@@ -42,10 +42,10 @@ def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def _affine(image: np.ndarray, to_x: tuple[float, ...], to_y: tuple[float, ...]) -> np.ndarray:
-    """The colour of point (x, y) is that of (a x + b y + c, d x + e y + f); nearest pixel.
+    """Give point (x, y) the color of the pixel nearest to (a x + b y + c, d x + e y + f).
 
-    to_x (a, b, c), to_y (d, e, f); a pixel's centre lies at halves. For sides up to 16,000.
-    In 16 binary places, as Pillow does: it decides which way a point between two pixels falls.
+    to_x (a, b, c), to_y (d, e, f); pixel centers are at halves. For sides up to 16,000. Uses
+    16 binary places, as Pillow does: they decide which way a point between two pixels falls.
     """
     height, width = image.shape[:2]
     columns, rows = np.arange(width), np.arange(height)[:, None]
@@ -72,12 +72,12 @@ def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
 
 
 def posterize(image: np.ndarray, bits: int) -> np.ndarray:
-    """Keep the upper bits of each value, 1 to 8."""
+    """Keep the upper `bits` bits of each value, 1 to 8."""
     return image & np.uint8(256 - (1 << 8 - bits))
 
 
 def auto_contrast(image: np.ndarray) -> np.ndarray:
-    """Stretch each channel so that it reaches from 0 to 255; one of a single value stays."""
+    """Stretch each channel to 0..255; a channel of a single value stays as it is."""
     tables = []
     for counts in _histograms(image):
         low, high = np.flatnonzero(counts)[[0, -1]].tolist()
@@ -88,10 +88,10 @@ def auto_contrast(image: np.ndarray) -> np.ndarray:
 
 
 def equalize(image: np.ndarray) -> np.ndarray:
-    """Spread the values of each channel so that all are about as frequent.
+    """Spread the values of each channel so that all are about equally frequent.
 
     A value becomes (pixels below it + step // 2) // step, where step is a 255th of the pixels
-    that do not have the channel's greatest value. A channel where that is below 1 stays.
+    that do not have the channel's greatest value. A channel with a step below 1 stays as it is.
     """
     tables = []
     for counts in _histograms(image):
@@ -102,47 +102,47 @@ def equalize(image: np.ndarray) -> np.ndarray:
 
 
 def color(image: np.ndarray, factor: float) -> np.ndarray:
-    """From the grey picture, 0, through the picture itself, 1, and on."""
-    return _blend(_grey(image)[..., None], image, factor)
+    """Blend with the gray image: factor 0 is gray, 1 the image itself, above 1 exaggerates."""
+    return _blend(_gray(image)[..., None], image, factor)
 
 
 def contrast(image: np.ndarray, factor: float) -> np.ndarray:
-    """From the mean of the grey picture, rounded, 0, through the picture itself, 1, and on."""
-    mean = int(_grey(image).mean() + 0.5)
+    """Blend with the gray image's rounded mean (factor 0); 1 is the image itself."""
+    mean = int(_gray(image).mean() + 0.5)
     return _look_up(image, [_blend(mean, np.arange(256), factor)])
 
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
-    """From black, 0, through the picture itself, 1, and on."""
+    """Blend with black (factor 0); 1 is the image itself."""
     return _look_up(image, [_blend(0, np.arange(256), factor)])
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
-    """From a smoothed picture, 0, through the picture itself, 1, and on; the rim stays."""
+    """Blend with a smoothed image (factor 0); 1 is the image itself. The border stays as it is."""
     sums = cv2.filter2D(image, cv2.CV_32F, _SMOOTH, borderType=cv2.BORDER_REPLICATE)
     smooth = image.astype(np.int32)
     smooth[1:-1, 1:-1] = np.rint(sums[1:-1, 1:-1] / 13)
     return _blend(smooth, image, factor)
 
 
-def _grey(image: np.ndarray) -> np.ndarray:
+def _gray(image: np.ndarray) -> np.ndarray:
     """ITU-R 601 luma, rounded: int32 (height, width)."""
     weighted = image.astype(np.int32) @ np.int32([19595, 38470, 7471])
     return (weighted + 0x8000) // _SCALE
 
 
 def _blend(start: np.ndarray | int, image: np.ndarray, factor: float) -> np.ndarray:
-    """start + factor (image - start), clipped; its fraction is cut off, as Pillow does."""
+    """start + factor (image - start), clipped and truncated, as Pillow does."""
     start = np.asarray(start, np.float32)
     mixed = start + np.float32(factor) * (image.astype(np.float32) - start)
     return np.clip(mixed, 0, 255).astype(np.uint8)
 
 
 def _histograms(image: np.ndarray) -> list[np.ndarray]:
-    """Of each channel, how many pixels have each value: (256,) int64."""
+    """For each channel, how many pixels have each value: (256,) int64."""
     return [np.bincount(channel.ravel(), minlength=256) for channel in cv2.split(image)]
 
 
 def _look_up(image: np.ndarray, tables: list[np.ndarray]) -> np.ndarray:
-    """Put each value through its channel's table (256,), or through the only one."""
+    """Map each value by its channel's table (256,), or by the only one."""
     return cv2.LUT(image, np.stack(tables, axis=-1).astype(np.uint8)[None])

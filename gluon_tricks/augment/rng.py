@@ -1,8 +1,8 @@
-"""Random numbers of samples: a pure function of (seed, epoch, index), for a whole batch at once.
+"""Random numbers of samples: a pure function of (seed, epoch, index), for a batch at a time.
 
 The generator is Philox4x32-10 (Salmon et al., SC 2011), which turns a counter into four random
 words without any state: sample `index` of an epoch has its own counters, so its numbers are the
-same whichever worker, rank or resumed run draws them, and beside whichever other samples.
+same whichever worker, rank or resumed run draws them, and whichever samples share its batch.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ _MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], np.uint64)
 _WEYL = np.array([0x9E3779B9, 0xBB67AE85], np.uint64)
 _LOW = np.uint64(0xFFFFFFFF)
 _WORD = np.uint64(32)
-_AHEAD = 10  # blocks made at once: a call of NumPy costs more than a few numbers too many
+_AHEAD = 10  # blocks made at once: a NumPy call costs more than a few unused numbers
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int, int], rounds: int = 10) -> np.ndarray:
-    """Philox4x32: counters (..., 4) of 32-bit words to as many random words, both as uint64."""
+    """Philox4x32: counters (..., 4) of 32-bit words to random words (..., 4), both as uint64."""
     shape = counter.shape
     words = np.ascontiguousarray(counter.reshape(-1, 4).T, np.uint64)
-    even, odd = words[0::2], words[1::2]  # words 0 and 2, which are multiplied; words 1 and 3
+    even, odd = words[0::2], words[1::2]  # words 0 and 2, which are multiplied, and 1 and 3
     keys, factors, weyl = np.array(key, np.uint64)[:, None], _MULTIPLIERS[:, None], _WEYL[:, None]
     for _ in range(rounds):
         product = (even * factors)[::-1]
@@ -30,12 +30,12 @@ def philox4x32(counter: np.ndarray, key: tuple[int, int], rounds: int = 10) -> n
 
 
 def batch_rng(seed: int, epoch: int, step: int, rank: int = 0) -> np.random.Generator:
-    """The random numbers of one batch, for what mixes its samples."""
+    """The generator of one batch, for methods that mix its samples."""
     return np.random.default_rng([seed, epoch, step, rank])
 
 
 class SampleRng:
-    """The random streams of the samples `indices` in one epoch; each draw gives a row a sample.
+    """The random streams of the samples `indices` in one epoch; each draw gives a row per sample.
 
     seed: 0 <= seed < 2**64; epoch and indices: 0 <= value < 2**32.
     """
@@ -45,7 +45,7 @@ class SampleRng:
         self._epoch = epoch
         self._indices = np.asarray(indices, np.uint64)
         self._words = np.empty((len(self._indices), 0), np.uint64)
-        self._made = self._used = 0  # words a sample, in blocks of four
+        self._made = self._used = 0  # words per sample, in blocks of four
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -74,7 +74,7 @@ class SampleRng:
         """Normal with mean 0 and standard deviation sigma: (samples, count) float64, Box-Muller."""
         pairs = -(-count // 2)
         u = self.uniform(2 * pairs)
-        radius = np.sqrt(-2 * np.log1p(-u[:, :pairs]))  # 1 - u lies in (0, 1]
+        radius = np.sqrt(-2 * np.log1p(-u[:, :pairs]))  # 1 - u is in (0, 1]
         angle = 2 * np.pi * u[:, pairs:]
         both = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
         return sigma * both[:, :count]

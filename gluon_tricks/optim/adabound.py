@@ -1,17 +1,17 @@
-"""AdaBound and AMSBound: Adam whose step sizes are bound ever tighter round one of SGD's.
+"""AdaBound and AMSBound: Adam with step sizes bounded ever more tightly around SGD's.
 
 Luo, Xiong, Liu, Sun: Adaptive Gradient Methods with Dynamic Bound of Learning Rate, ICLR 2019,
 arXiv 1902.09843. The gradient g includes the weight decay, t counts updates from 1:
 
     m <- beta1 m + (1 - beta1) g                v <- beta2 v + (1 - beta2) g^2
-    V = v, or for AMSBound the greatest v so far
+    V = v, or for AMSBound the largest v so far
     step = lr sqrt(1 - beta2^t) / (1 - beta1^t) / (sqrt(V) + epsilon)
     w <- w - clip(step, low, high) m
     low  = f (1 - 1 / (gamma t + 1))            high = f (1 + 1 / (gamma t))
     f = final_lr * lr / base_lr, so that the bounds follow the schedule as the step does
 
-As in the authors' own code, Adam's bias correction is there, and the 1 / sqrt(t) of their
-algorithm, which their proof needs, is the schedule's affair.
+As in the authors' own code, Adam's bias correction is included, and the 1 / sqrt(t) of their
+algorithm, which their proof needs, is left to the schedule.
 """
 
 import math
@@ -20,13 +20,13 @@ import mxnet as mx
 
 
 def bounds(t: int, final_lr: float, gamma: float) -> tuple[float, float]:
-    """The least and the greatest step size of update t >= 1."""
+    """The minimum and maximum step size of update t >= 1."""
     return final_lr * (1 - 1 / (gamma * t + 1)), final_lr * (1 + 1 / (gamma * t))
 
 
 @mx.optimizer.Optimizer.register
 class AdaBound(mx.optimizer.Optimizer):
-    """See above. final_lr: the SGD step size that it turns into; gamma: how fast.
+    """AdaBound (see the module). final_lr: the SGD step size it converges to; gamma: how fast.
 
     Raises ValueError for a beta outside [0, 1) or a final_lr, gamma or epsilon of 0 or less.
     """
@@ -43,7 +43,7 @@ class AdaBound(mx.optimizer.Optimizer):
         self._final_lr, self._gamma, self._base_lr = final_lr, gamma, learning_rate
 
     def create_state(self, index: int, weight: mx.nd.NDArray) -> tuple[mx.nd.NDArray, ...]:
-        """m and v, and AMSBound's greatest v."""
+        """m and v, and for AMSBound the largest v."""
         return tuple(mx.nd.zeros_like(weight) for _ in range(3 if self.amsbound else 2))
 
     def update(self, index: int, weight: mx.nd.NDArray, grad: mx.nd.NDArray,
@@ -69,6 +69,6 @@ class AdaBound(mx.optimizer.Optimizer):
 
 @mx.optimizer.Optimizer.register
 class AMSBound(AdaBound):
-    """AdaBound whose second moment never falls."""
+    """AdaBound whose second moment never decreases."""
 
     amsbound = True

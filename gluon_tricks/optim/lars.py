@@ -1,14 +1,14 @@
-"""LARS: each layer's own learning rate, for very large batches.
+"""LARS: a learning rate for each layer, for very large batches.
 
 You, Gitman, Ginsburg: Large Batch Training of Convolutional Networks, arXiv 1708.03888, named by
-arXiv 1812.01187, section 3.1. With the gradient g of a layer's weights w:
+arXiv 1812.01187, section 3.1. For the gradient g of a layer's weights w:
 
-    trust = eta |w| / (|g| + wd |w|)        1 for BatchNorm, biases, and where a norm is 0
+    trust = eta |w| / (|g| + wd |w|)        1 for BatchNorm, biases, and if a norm is 0
     v <- momentum v + trust (g + wd w)
     w <- w - lr v
 
-v holds no learning rate, so a change of it takes hold at once: what arXiv 1706.02677, section 3,
-calls momentum correction, needed where lr is a part of v, is there by construction.
+v does not include the learning rate, so a change of it takes effect at once: the momentum
+correction of arXiv 1706.02677, section 3, needed when v includes lr, is built in.
 """
 
 import mxnet as mx
@@ -18,7 +18,7 @@ from gluon_tricks.optim.norm import square_sum
 
 @mx.optimizer.Optimizer.register
 class LayerwiseLARS(mx.optimizer.Optimizer):
-    """See above. What has one axis (gamma, beta, biases) is left out of the scaling.
+    """LARS (see the module). Parameters with one axis (gamma, beta, biases) are not scaled.
 
     Raises ValueError for a momentum outside [0, 1) or an eta of 0 or less.
     """
@@ -31,7 +31,7 @@ class LayerwiseLARS(mx.optimizer.Optimizer):
         self._momentum, self._eta = momentum, eta
 
     def create_state(self, index: int, weight: mx.nd.NDArray) -> mx.nd.NDArray:
-        """v."""
+        """The momentum v."""
         return mx.nd.zeros_like(weight)
 
     def update(self, index: int, weight: mx.nd.NDArray, grad: mx.nd.NDArray,
@@ -48,7 +48,8 @@ class LayerwiseLARS(mx.optimizer.Optimizer):
         weight[:] -= lr * state
 
     def _trust(self, weight: mx.nd.NDArray, grad: mx.nd.NDArray, wd: float) -> mx.nd.NDArray:
-        """The ratio as an array of one number and the weight's number of axes; does not wait."""
+        """The trust ratio: an array of one number, with the weight's number of axes. Does not wait.
+        """
         own, slope = mx.nd.sqrt(square_sum(weight)), mx.nd.sqrt(square_sum(grad))
         some = (own > 0) * (slope > 0)
         ratio = self._eta * own / (slope + wd * own + (1 - some))

@@ -1,4 +1,4 @@
-"""What keeps weights and gradients small."""
+"""Regularization: weight decay, L1, and gradient clipping."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ from gluon_tricks.optim.norm import square_sum
 
 
 def no_bias_decay(parameters: ParameterDict) -> list[str]:
-    """Weight decay on weights of convolutions and dense layers only (arXiv 1812.01187, 3.1).
+    """Decay only the weights of convolutions and dense layers (arXiv 1812.01187, section 3.1).
 
     Sets the decay of every other parameter (biases, BatchNorm's gamma and beta) to 0 and returns
     their names.
@@ -21,8 +21,8 @@ def no_bias_decay(parameters: ParameterDict) -> list[str]:
 
 
 def add_l1(parameters: Iterable[Parameter], strength: float) -> None:
-    """L1 regularisation: strength * sign(w) is added to the gradient of each weight w of a
-    convolution or dense layer. Does not wait for the device."""
+    """L1 regularization: add strength * sign(w) to the gradient of each weight w of a convolution
+    or dense layer. Does not wait for the device."""
     for parameter in parameters:
         if parameter.name.endswith("weight"):
             gradient = parameter.grad()
@@ -30,10 +30,10 @@ def add_l1(parameters: Iterable[Parameter], strength: float) -> None:
 
 
 def clip_norm(gradients: Sequence[mx.nd.NDArray], most: float, rescale: float = 1.0) -> None:
-    """Scale gradients down together so that the norm of rescale * gradients is `most` at most.
+    """Scale the gradients together so that the norm of rescale * gradients is at most `most`.
 
-    g <- g * min(1, most / |rescale * g|), the norm over all arrays (arXiv 1211.5063). Computed in
-    FP32, in place; a norm below `most` leaves the bits alone. Does not wait for the device.
+    g <- g * min(1, most / |rescale * g|), with the norm over all arrays (arXiv 1211.5063). Computed
+    in FP32, in place; a norm below `most` changes no bit. Does not wait for the device.
     """
     norm = rescale * mx.nd.sqrt(mx.nd.add_n(*map(square_sum, gradients)))
     factor = mx.nd.minimum(most / (norm + 1e-12), 1.0)

@@ -1,6 +1,6 @@
 """The learning rate as a pure function of the update number (arXiv 1812.01187, sections 3.1, 5.1).
 
-Update u (from 0) is the paper's batch i = u + 1. With m warm-up updates of n in all:
+Update u (from 0) is the paper's batch i = u + 1. With n updates, m of them warm-up:
 
     linear warm-up   lr = warmup_lr + (base_lr - warmup_lr) * i / m            i = 1 .. m
     constant         lr = warmup_lr                                            i = 1 .. m
@@ -10,7 +10,7 @@ Update u (from 0) is the paper's batch i = u + 1. With m warm-up updates of n in
     constant         lr = base_lr
 
 where T = n - m and t = u - m, so that a decay starts at base_lr right after the warm-up.
-`step_updates` count from the start of the run, as the epochs they stand for do.
+`step_updates` count from the start of the run, like the epochs they come from.
 """
 
 import math
@@ -24,18 +24,18 @@ def lr_at(update: int, *, base_lr: float, updates: int, warmup_updates: int = 0,
           warmup_mode: str = "linear", warmup_lr: float = 0.0, decay: str = "cosine",
           step_updates: Sequence[int] = (), step_factor: float = 0.1, power: float = 2,
           target_lr: float = 0.0) -> float:
-    """The learning rate of `update`, 0 <= update < updates; `updates` counts the warm-up in.
+    """The learning rate of `update`, 0 <= update < updates; `updates` includes the warm-up.
 
     Raises ValueError for an update outside the run, an unknown mode, or a warm-up longer than
     the run.
     """
     if not 0 <= update < updates:
-        raise ValueError(f"update {update} lies outside a run of {updates} updates")
+        raise ValueError(f"update {update} is outside a run of {updates} updates")
     if not 0 <= warmup_updates <= updates:
         raise ValueError(f"a warm-up of {warmup_updates} updates in a run of {updates}")
     if warmup_mode not in WARMUP_MODES or decay not in DECAYS:
-        raise ValueError(f"warm-up {warmup_mode!r} is none of {WARMUP_MODES} "
-                         f"or decay {decay!r} none of {DECAYS}")
+        raise ValueError(f"warm-up {warmup_mode!r} is not one of {WARMUP_MODES} "
+                         f"or decay {decay!r} not one of {DECAYS}")
     if update < warmup_updates:
         if warmup_mode == "constant":
             return warmup_lr

@@ -58,14 +58,14 @@ def test_only_shrinking_far_differs_and_only_where_asked():
 def test_values_are_not_rounded_or_clipped():
     ramp = np.repeat(np.arange(100, dtype=np.uint8)[None, :, None], 3, axis=2)
     out = crop.resize(ramp, 1, 40, antialias=True)[0, :, 0]
-    # A straight line nearly stays one, away from its ends: output x lies at 2.5 (x + 0.5) - 0.5.
+    # A straight line almost stays one, away from its ends: output x is at 2.5 (x + 0.5) - 0.5.
     np.testing.assert_allclose(out[2:-2], 2.5 * (np.arange(2, 38) + 0.5) - 0.5, atol=0.02)
     assert (np.abs(out - np.round(out)) > 0.1).any()
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
 def test_it_stays_near_the_mean_of_what_a_pixel_covers(factor):
-    """A smooth picture: Pillow's box filter is the mean over exactly the covered pixels."""
+    """A smooth image: Pillow's box filter is the mean over exactly the covered pixels."""
     y, x = np.mgrid[:96, :144] / 48.0
     image = np.stack([127 + 100 * np.sin(x + y), 127 + 90 * np.cos(2 * x), 60 + 40 * y],
                      axis=-1).astype(np.uint8)
@@ -76,14 +76,14 @@ def test_it_stays_near_the_mean_of_what_a_pixel_covers(factor):
     assert np.abs(out[1:-1, 1:-1] - np.roll(box, 1, axis=1)[1:-1, 1:-1]).max() > 3
 
 
-def test_stripes_of_a_pixel_become_grey():
+def test_stripes_of_a_pixel_become_gray():
     """At a quarter of the size, bilinear alone would see single stripes."""
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
     wide = crop.resize(stripes, 16, 16, antialias=True)[:, 1:-1]
     np.testing.assert_allclose(wide, 127.5, atol=0.5)
     thirds = np.zeros((60, 60, 3), np.uint8)
-    thirds[:, ::3] = 255  # their mean is 85, but each output is centred on a black pixel
+    thirds[:, ::3] = 255  # their mean is 85, but each output is centered on a black pixel
     assert (crop.resize(thirds, 20, 20) == 0).all()
     np.testing.assert_allclose(crop.resize(thirds, 20, 20, antialias=True)[:, 1:-1], 85, atol=0.5)
 
@@ -94,7 +94,7 @@ def test_the_short_edge_is_resized_with_the_wide_filter():
                                filtered(image, 30, 40), atol=2e-3)
 
 
-def test_the_picture_given_is_left_alone():
+def test_the_image_given_is_left_alone():
     image = noise()
     before = image.copy()
     crop.resize(image, 20, 20, antialias=True)
@@ -102,7 +102,7 @@ def test_the_picture_given_is_left_alone():
 
 
 def test_the_filter_does_not_reach_over_a_crop_s_edge():
-    """Black outside of the window, white inside: white it stays."""
+    """Black outside the window, white inside: it stays white."""
     image = np.zeros((90, 90, 3), np.uint8)
     image[30:60, 20:70] = 255
     out = crop.resize(crop.Window(30, 20, 30, 50).cut(image), 7, 9, antialias=True)
@@ -119,7 +119,7 @@ def test_evaluation_uses_it():
 
 
 def test_training_uses_it():
-    """Windows of half the picture or more, to a tenth of its sides."""
+    """Windows of half the image or more, shrunk to a tenth of its sides."""
     image = noise(200, 200)
     transform = TrainTransform(size=20, area=(0.5, 1.0), color_jitter=0, pca_noise=0, **PLAIN)
     draws = transform.draw(SampleRng(0, 0, range(10)))

@@ -1,4 +1,4 @@
-"""AutoAugment: the published policies, how often and how strongly they change a picture."""
+"""AutoAugment: the published policies, how often and how strongly they change an image."""
 
 import math
 from collections import defaultdict
@@ -17,8 +17,8 @@ from gluon_tricks.errors import InputError
 
 COUNT = 20_000
 
-# Of each operation: how often it stands in the paper's tables, the sums of its probabilities and
-# of the indices of its magnitudes.
+# For each operation: how often it is in the paper's tables, the sums of its probabilities and
+# of its magnitude indices.
 TABLES = {
     "imagenet": {
         "AutoContrast": (2, 1.2, 10), "Color": (6, 3.8, 18), "Contrast": (2, 2.0, 16),
@@ -73,7 +73,7 @@ def test_some_subpolicies(name, place, want):
 
 @pytest.mark.parametrize("policy", TABLES)
 def test_operations_are_as_frequent_as_the_tables_say(policy):
-    """An operation's expected number is its probability's sum over the policy / 25 a sample."""
+    """An operation's expected count per sample is its probability summed over the policy / 25."""
     draws = draw_autoaugment(SampleRng(0, 0, np.arange(COUNT)))
     uses = defaultdict(list)
     for row in range(COUNT):
@@ -82,7 +82,7 @@ def test_operations_are_as_frequent_as_the_tables_say(policy):
     for name, (_, probabilities, _) in TABLES[policy].items():
         expected = COUNT * probabilities / 25
         assert abs(len(uses[name]) - expected) < 5 * math.sqrt(expected), name
-        assert abs(sum(uses[name])) < 5 * math.sqrt(expected), name  # either way as often
+        assert abs(sum(uses[name])) < 5 * math.sqrt(expected), name  # equally often either way
 
 
 def test_all_subpolicies_are_drawn_alike_and_all_numbers_are_independent():
@@ -116,7 +116,7 @@ def enhanced(kind, factor):
     return lambda picture: getattr(ImageEnhance, kind)(picture).enhance(factor)
 
 
-STRENGTHS = [  # of 32x32 pictures, from the code of the paper's authors; of Posterize by its table
+STRENGTHS = [  # for 32x32 images, from the paper's authors' code; for Posterize from its table
     ("ShearX", 9, 1, moved(1, 0.27, 0, 0, 1, 0)), ("ShearX", 5, -1, moved(1, -0.15, 0, 0, 1, 0)),
     ("ShearY", 8, 1, moved(1, 0, 0, 0.24, 1, 0)), ("ShearY", 4, -1, moved(1, 0, 0, -0.12, 1, 0)),
     ("TranslateX", 9, 1, moved(1, 0, 9, 0, 1, 0)), ("TranslateX", 3, -1, moved(1, 0, -3, 0, 1, 0)),
@@ -137,7 +137,7 @@ STRENGTHS = [  # of 32x32 pictures, from the code of the paper's authors; of Pos
 
 @pytest.mark.parametrize(("name", "index", "sign", "pillow"), STRENGTHS)
 def test_how_strong_each_magnitude_is(monkeypatch, name, index, sign, pillow):
-    """Applied second, to a picture that was inverted first."""
+    """Applied second, to an image that was inverted first."""
     monkeypatch.setitem(POLICIES, "svhn", ((("Invert", 1.0, 0), (name, 1.0, index)),))
     draws = AutoAugmentDraws(np.zeros(1), np.full((1, 2), 0.5), np.array([(-1, sign)]))
     image = noise() // 2 + 40
@@ -156,7 +156,7 @@ def test_translations_are_shares_of_other_sizes(monkeypatch):
 
 @pytest.mark.parametrize("policy", TABLES)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (3, 2), (40, 17)])
-def test_any_picture_becomes_one_of_its_size(policy, shape):
+def test_any_image_becomes_one_of_its_size(policy, shape):
     """All sub-policies, with both operations, both ways."""
     image = noise(*shape)
     before = image.copy()
@@ -197,7 +197,7 @@ def test_all_other_numbers_stay_as_they_are():
 
 
 def test_it_comes_after_crop_and_flip_and_before_jitter(monkeypatch):
-    """Shears and turns before the flip would show; so would a picture that was not rounded."""
+    """Shears and turns before the flip would show; so would an image that was not rounded."""
     monkeypatch.setitem(POLICIES, "imagenet", ((("Rotate", 1.0, 5), ("Invert", 1.0, 0)),))
     image = noise(50, 60)
     with_jitter = TrainTransform(auto_augment="imagenet", **PLAIN)
@@ -215,7 +215,7 @@ def test_it_comes_after_crop_and_flip_and_before_jitter(monkeypatch):
 def test_opencv_does_it_where_the_native_decoder_is_there(native_core):
     assert choose("auto", TrainTransform()) == ("native", "")
     augmenting = TrainTransform(auto_augment="imagenet")
-    assert choose("auto", augmenting) == ("opencv", "native: it has no AutoAugment")
+    assert choose("auto", augmenting) == ("opencv", "native: it does not support AutoAugment")
     assert choose("opencv", augmenting) == ("opencv", "")
-    with pytest.raises(InputError, match="--data-backend native: it has no AutoAugment"):
+    with pytest.raises(InputError, match="--data-backend native: it does not support AutoAugment"):
         choose("native", augmenting)

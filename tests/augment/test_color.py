@@ -1,4 +1,4 @@
-"""Colour against the HSV definition in float64, and PCA lighting against its covariance."""
+"""Color against the HSV definition in float64, and PCA lighting against its covariance."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from scipy import stats
 from gluon_tricks.augment import color
 from gluon_tricks.augment.rng import SampleRng
 
-# arXiv 1812.01187 by way of AlexNet: the components of ImageNet's RGB values.
+# arXiv 1812.01187, from AlexNet: the components of ImageNet's RGB values.
 EIGENVALUES = 55.46, 4.794, 1.148
 EIGENVECTORS = ((-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.4009, -0.8140, 0.4203))
 
@@ -77,19 +77,19 @@ def test_each_coefficient_scales_its_own_property():
         found = to_hsv(color.hsv_jitter(image, np.array(gains)))
         for before, after, gain, error in zip((hue, saturation, value), found, gains,
                                               (0.2, 1e-3, 0.02), strict=True):
-            solid = keep & (saturation * value > 30)  # hue is ill-defined near grey
+            solid = keep & (saturation * value > 30)  # hue is ill-defined near gray
             np.testing.assert_allclose(after[solid], gain * before[solid], atol=error)
 
 
 def test_hue_wraps_round_the_circle():
-    """Magenta, at 300 degrees, scaled by 1.4 stands at 420 - 360 = 60 degrees: yellow."""
+    """Magenta, at 300 degrees, scaled by 1.4 is at 420 - 360 = 60 degrees: yellow."""
     magenta = np.full((2, 2, 3), (200, 0, 200), np.float32)
     out = color.hsv_jitter(magenta, np.array([1.4, 1, 1]))
     np.testing.assert_allclose(out, np.full((2, 2, 3), (200, 200, 0)), atol=0.05)
 
 
-def test_known_colours_by_hand():
-    """Green at 120 degrees to 72 by 0.6; pale blue's saturation 0.5 to 0.7; grey by 1.2."""
+def test_known_colors_by_hand():
+    """Green at 120 degrees to 72 by 0.6; pale blue's saturation 0.5 to 0.7; gray by 1.2."""
     def one(rgb, *gains):
         return color.hsv_jitter(np.array([[rgb]], np.float32), np.array(gains))[0, 0]
 
@@ -109,7 +109,7 @@ def test_saturation_and_value_are_clipped():
     assert out.max() <= 255.01
 
 
-def test_greys_stay_grey():
+def test_grays_stay_gray():
     levels = np.linspace(0, 255, 101, dtype=np.float32)
     image = np.repeat(levels[None, :, None], 3, axis=2)
     for gains in ((0.6, 0.6, 0.6), (1.4, 1.4, 0.8), (1.3, 0.7, 1.4)):
@@ -122,7 +122,7 @@ def test_black_stays_black():
     assert not color.hsv_jitter(np.zeros((3, 3, 3), np.float32), np.array([1.4, 1.4, 1.4])).any()
 
 
-def test_gains_of_one_return_the_picture():
+def test_gains_of_one_return_the_image():
     image = noise(4)
     np.testing.assert_allclose(color.hsv_jitter(image, np.ones(3)), image, atol=0.01)
 
@@ -156,7 +156,7 @@ def test_pca_lighting_of_each_component_by_hand():
 
 
 def test_pca_lighting_has_the_covariance_of_its_components():
-    """V diag(sigma^2 lambda^2) V^T from 20,000 samples, within 5 standard errors an entry."""
+    """V diag(sigma^2 lambda^2) V^T from 20,000 samples, within 5 standard errors per entry."""
     n, sigma = 20_000, 0.1
     alphas = color.draw_pca_alphas(SampleRng(0, 0, np.arange(n)))
     black = np.zeros((1, 1, 3), np.float32)
@@ -167,7 +167,7 @@ def test_pca_lighting_has_the_covariance_of_its_components():
     error = np.sqrt((expected**2 + np.outer(diagonal, diagonal)) / n)
     assert (np.abs(np.cov(added, rowvar=False) - expected) < 5 * error).all()
     assert (np.abs(added.mean(axis=0)) < 5 * np.sqrt(diagonal / n)).all()
-    # The small components would drown in those entries: they are seen along their own directions.
+    # The small components would be lost in those entries: check them along their own directions.
     for vector, value in zip(EIGENVECTORS, EIGENVALUES, strict=True):
         assert abs((added @ vector).std() / (sigma * value) - 1) < 0.03
 
@@ -181,7 +181,7 @@ def test_pca_alphas_are_normal_and_follow_sigma():
         assert np.abs(np.corrcoef(alphas, rowvar=False) - np.eye(3)).max() < 0.04
 
 
-def test_pca_lighting_adds_one_colour_to_all_pixels():
+def test_pca_lighting_adds_one_color_to_all_pixels():
     image = noise(6)
     added = color.pca_lighting(image, np.array([0.1, -0.2, 0.3])) - image
     assert added.dtype == np.float32
@@ -207,7 +207,7 @@ def test_normalize_by_hand():
     lambda image: color.pca_lighting(image, np.array([0.1, 0.1, 0.1])),
     lambda image: color.normalize(image, (1, 2, 3), (4, 5, 6)),
 ])
-def test_the_picture_given_is_left_alone(change):
+def test_the_image_given_is_left_alone(change):
     image = noise(7)
     before = image.copy()
     change(image)

@@ -13,14 +13,14 @@ LARGEST_PLACE = 1 - 2.0**-32  # the largest number SampleRng.uniform gives
 
 
 def windows(height, width, samples, area=(0.08, 1.0), seed=0):
-    """(samples, 4): the windows that as many samples draw in pictures of one size."""
+    """(samples, 4): the windows of that many samples in images of one size."""
     draws = crop.draw_crops(SampleRng(seed, 0, np.arange(samples)), area)
     return np.array([crop.crop_window(height, width, *(column[i] for column in draws))
                      for i in range(samples)])
 
 
 def never_fits(height, width):
-    """The window where each try is wider and higher than the picture: the fallback."""
+    """The window when each try is wider and higher than the image: the fallback."""
     return crop.crop_window(height, width, np.full(crop.TRIES, 4.0), np.ones(crop.TRIES),
                             np.array([0.9, 0.1]))
 
@@ -65,7 +65,7 @@ def test_draws_are_a_row_a_sample():
     assert len(np.unique(draws.areas)) == len(np.unique(draws.aspects)) == 70
 
 
-def test_windows_lie_inside_pictures_of_any_size():
+def test_windows_lie_inside_images_of_any_size():
     rng = np.random.default_rng(0)
     draws = crop.draw_crops(SampleRng(0, 0, np.arange(3000)))
     for i in range(3000):
@@ -79,7 +79,7 @@ def test_windows_lie_inside_pictures_of_any_size():
 
 
 def test_all_places_of_a_window_are_equally_likely():
-    """A 4 x 6 window has 3 tops and 5 lefts in a picture of 6 x 10."""
+    """A 4 x 6 window has 3 tops and 5 lefts in an image of 6 x 10."""
     places = SampleRng(0, 0, np.arange(15_000)).uniform(2)
     found = [crop.crop_window(6, 10, np.full(10, 0.4), np.full(10, 1.5), place)
              for place in places]
@@ -114,11 +114,11 @@ def test_aspect_is_width_over_height():
     (1, 500, (0, 249, 1, 1)),
     (500, 1, (249, 0, 1, 1)),
 ])
-def test_fallback_is_the_largest_centred_window_of_allowed_aspect(height, width, expected):
+def test_fallback_is_the_largest_centered_window_of_allowed_aspect(height, width, expected):
     assert never_fits(height, width) == expected
 
 
-def test_fallback_is_nearest_to_the_exact_window_for_all_small_pictures():
+def test_fallback_is_nearest_to_the_exact_window_for_all_small_images():
     for height in range(1, 40):
         for width in range(1, 40):
             top, left, h, w = never_fits(height, width)
@@ -129,7 +129,7 @@ def test_fallback_is_nearest_to_the_exact_window_for_all_small_pictures():
             assert abs(2 * left - (width - w)) <= 1
 
 
-def test_long_pictures_use_the_fallback_and_a_one_pixel_picture_has_one_crop():
+def test_long_images_use_the_fallback_and_a_one_pixel_image_has_one_crop():
     assert (windows(10, 1000, 50, area=(0.9, 1.0)) == (0, 493, 10, 13)).all()
     assert (windows(1, 1, 50) == (0, 0, 1, 1)).all()
 
@@ -145,7 +145,7 @@ def test_window_cuts_a_view():
 @pytest.mark.parametrize(("height", "width", "size", "padding"), [
     (32, 32, 32, 4), (8, 8, 8, 2), (5, 9, 6, 3), (9, 5, 3, 2), (4, 4, 4, 0), (2, 3, 8, 4),
 ])
-def test_pad_crop_is_a_window_of_the_padded_picture_at_every_offset(height, width, size, padding):
+def test_pad_crop_is_a_window_of_the_padded_image_at_every_offset(height, width, size, padding):
     rng = np.random.default_rng(0)
     image = rng.integers(1, 256, (height, width, 3), np.uint8)
     padded = np.zeros((height + 2 * padding, width + 2 * padding, 3), np.uint8)
@@ -188,7 +188,7 @@ def test_pad_crop_of_a_window_that_lies_outside_is_black():
 
 
 @pytest.mark.parametrize(("height", "width"), [(23, 32), (32, 23), (1, 1)])
-def test_pad_crop_refuses_a_picture_too_small_for_the_window(height, width):
+def test_pad_crop_refuses_an_image_too_small_for_the_window(height, width):
     with pytest.raises(ValueError, match=rf"32x32 .* {width}x{height} "):
         crop.pad_crop_window(height, width, 32, 4, np.zeros(2))
     assert crop.pad_crop_window(24, 24, 32, 4, np.zeros(2)) == (-4, -4, 32, 32)
@@ -245,7 +245,7 @@ def test_center_window(height, width, size, expected):
 
 
 @pytest.mark.parametrize(("height", "width"), [(223, 500), (500, 223), (1, 1)])
-def test_center_window_refuses_a_picture_too_small(height, width):
+def test_center_window_refuses_an_image_too_small(height, width):
     with pytest.raises(ValueError, match=rf"224x224 .* {width}x{height} "):
         crop.center_window(height, width, 224)
 

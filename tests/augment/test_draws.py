@@ -1,6 +1,6 @@
-"""All that a training sample draws has the paper's distribution (arXiv 1812.01187, section 2.1).
+"""Everything a training sample draws has the paper's distribution (arXiv 1812.01187, section 2.1).
 
-Kolmogorov-Smirnov on 20,000 draws; the same test must see a bound or a width that is a little off.
+Kolmogorov-Smirnov on 20,000 draws; the same test must notice a bound or a width slightly off.
 """
 
 import math
@@ -17,7 +17,7 @@ COUNT = 20_000
 LEVEL = 1e-4
 LOG = math.log(4 / 3)
 
-PAPER = {  # of each quantity (its distribution, one that is a little off)
+PAPER = {  # for each quantity (its distribution, one that is slightly off)
     "area": (stats.uniform(0.08, 0.92), stats.uniform(0.1, 0.9)),
     "log aspect": (stats.uniform(-LOG, 2 * LOG), stats.uniform(-LOG, 2 * math.log(1.4))),
     "top": (stats.uniform(0, 1), stats.uniform(0, 0.97)),
@@ -32,7 +32,7 @@ PAPER = {  # of each quantity (its distribution, one that is a little off)
 
 
 def drawn(transform: TrainTransform, seed: int = 0, epoch: int = 0) -> dict[str, np.ndarray]:
-    """The numbers of 20,000 samples by their names, those of a crop's first try."""
+    """The draws of 20,000 samples by name; for crops, the first try."""
     found = transform.draw(SampleRng(seed, epoch, np.arange(COUNT)))
     return {"area": found.crops.areas[:, 0], "log aspect": np.log(found.crops.aspects[:, 0]),
             "top": found.crops.places[:, 0], "left": found.crops.places[:, 1],
@@ -47,7 +47,7 @@ def likely(values: np.ndarray, distribution) -> bool:
 
 @pytest.fixture(scope="module")
 def draws():
-    """Of two seeds and two epochs."""
+    """For two seeds and two epochs."""
     return [drawn(TrainTransform(), seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1 << 40, 0))]
 
 
@@ -77,21 +77,21 @@ def test_every_try_of_a_crop_has_it(attempt):
     ({"area": (0.1, 1.0)}, {"area"}), ({"area": (0.08, 0.97)}, {"area"}),
     ({"pca_noise": 0.11}, {"first component", "second component", "third component"}),
     ({"color_jitter": 0.42}, {"hue", "saturation", "brightness"})],
-    ids=["least area", "most area", "color noise", "jitter"])  # a set's words differ by process
+    ids=["least area", "most area", "color noise", "jitter"])  # string hashes differ by process
 def test_a_wrong_bound_is_caught(changes, names):
     numbers = drawn(TrainTransform(**changes))
     assert {name for name in PAPER if not likely(numbers[name], PAPER[name][0])} == names
 
 
 def windows(area=(0.08, 1.0)):
-    """(20,000, 4): top, left, height, width in a picture of 1000 x 1000."""
+    """(20,000, 4): top, left, height, width in an image of 1000 x 1000."""
     found = TrainTransform(area=area).draw(SampleRng(0, 0, np.arange(COUNT))).crops
     return np.array([crop.crop_window(1000, 1000, found.areas[i], found.aspects[i],
                                       found.places[i]) for i in range(COUNT)])
 
 
 def fitting(low=0.08, sides=(3 / 4, 4 / 3)):
-    """(height, width) by the paper's words: draw area and aspect until the window fits."""
+    """(height, width) as the paper says: draw area and aspect until the window fits."""
     rng = np.random.default_rng(7)
     area = rng.uniform(low, 1, 4 * COUNT) * 1e6
     aspect = np.exp(rng.uniform(*np.log(sides), 4 * COUNT))
@@ -101,14 +101,14 @@ def fitting(low=0.08, sides=(3 / 4, 4 / 3)):
 
 
 def test_final_windows_are_those_of_drawing_until_one_fits():
-    """Of a square nearly every draw fits within ten tries: the fallback does not show."""
+    """In a square nearly every sample fits within ten tries: the fallback does not show."""
     top, left, height, width = windows().T
     expected_height, expected_width = fitting()
     for found, expected in ((height, expected_height), (width, expected_width),
                             (height * width, expected_height * expected_width),
                             (width / height, expected_width / expected_height)):
         assert stats.ks_2samp(found, expected).pvalue > LEVEL
-    # Sides are whole pixels, and so are places: spread each over its pixel.
+    # Sides and positions are integers: spread each over its pixel.
     spread = np.random.default_rng(1).random((2, COUNT))
     assert likely((top + spread[0]) / (1001 - height), stats.uniform())
     assert likely((left + spread[1]) / (1001 - width), stats.uniform())

@@ -1,4 +1,4 @@
-"""Mirroring, and how often."""
+"""Flips, and how often they happen."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_flip_mirrors_left_to_right_and_keeps_the_channels(shape, kind):
     assert (image == before).all()
 
 
-def test_flip_takes_a_window_of_a_picture():
+def test_flip_takes_a_window_of_an_image():
     image = np.random.default_rng(1).integers(0, 256, (9, 9, 3), np.uint8)
     assert (flip(image[2:5, 1:8]) == image[2:5, 7:0:-1]).all()
 

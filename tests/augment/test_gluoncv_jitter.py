@@ -1,4 +1,4 @@
-"""GluonCV's colour jitter against the operators of MXNet that it is made of, where they work."""
+"""GluonCV's color jitter against the operators of MXNet that it is made of, where they work."""
 
 import itertools
 
@@ -13,7 +13,7 @@ from gluon_tricks.data.transforms import TrainTransform
 
 
 def saturated(image, min_factor, max_factor):
-    """Its definition: MXNet's own operator adds up no channels but takes the last one's share."""
+    """Its definition: MXNet's own operator does not sum channels but takes the last one's share."""
     grey = (image * mx.nd.array([0.299, 0.587, 0.114])).sum(axis=2, keepdims=True)
     return min_factor * image + (1 - min_factor) * grey
 

@@ -76,8 +76,8 @@ def test_each_operation_makes_what_pillow_makes(kind):
         assert (image == before).all()
 
 
-def test_a_window_of_a_larger_picture_is_taken_as_it_is():
-    """Its rows do not lie one after the other in memory."""
+def test_a_window_of_a_larger_image_is_taken_as_it_is():
+    """Its rows are not contiguous in memory."""
     window = PICTURES["scene"][40:104, 30:110]
     for name, arguments, pillow in CASES:
         np.testing.assert_array_equal(getattr(image_ops, name)(window, *arguments),
@@ -90,14 +90,14 @@ def test_a_window_of_a_larger_picture_is_taken_as_it_is():
     ("rotate", 90, [[3, 6, 9], [2, 5, 8], [1, 4, 7]]),
     ("shear_x", 0.9, [[1, 2, 3], [5, 6, 128], [9, 128, 128]]),
     ("shear_y", -0.9, [[1, 128, 128], [4, 2, 128], [7, 5, 3]])])
-def test_which_way_pictures_move(name, argument, want):
+def test_which_way_images_move(name, argument, want):
     image = np.repeat(np.arange(1, 10, dtype=np.uint8).reshape(3, 3, 1), 3, axis=2)
     found = getattr(image_ops, name)(image, argument)
     assert (found == np.array(want)[..., None]).all(), found[..., 0]
 
 
 def test_as_large_as_inputs_may_be():
-    """Sides of 16,000, turned: places far outside must not come round to the other edge."""
+    """Sides of 16,000, rotated: points far outside must not wrap around to the other edge."""
     for shape in ((2, 16_000, 3), (16_000, 2, 3)):
         image = np.full(shape, 200, np.uint8)
         found = image_ops.rotate(image, 30)

@@ -71,7 +71,7 @@ def test_another_seed_epoch_or_index_changes_every_draw(other):
 
 
 def test_seed_epoch_and_index_are_not_interchangeable():
-    """A sum, or an exclusive or, of the three would pass the tests above."""
+    """A sum or XOR of the three would pass the tests above."""
     streams = {tuple(SampleRng(seed, epoch, [index]).uniform(4)[0])
                for seed in range(4) for epoch in range(4) for index in range(4)}
     assert len(streams) == 64
@@ -130,7 +130,7 @@ def test_normal_over_samples_and_over_draws(sigma):
 
 
 def test_draws_are_uncorrelated():
-    """Box-Muller's pairs, neighbouring samples and neighbouring draws; 5 standard errors."""
+    """Box-Muller's pairs, neighboring samples and neighboring draws; 5 standard errors."""
     n = 20_000
     rng = SampleRng(9, 2, np.arange(n))
     columns = np.concatenate([rng.uniform(5), rng.normal(5), rng.normal(5)**2], axis=1)
@@ -150,7 +150,7 @@ def test_normal_is_finite_at_the_extreme_words(extreme, monkeypatch):
 
 
 def test_many_small_draws_are_one_large_one():
-    """More of them than are made ahead."""
+    """More of them than are made in advance."""
     rng = SampleRng(3, 1, [7, 9])
     few = np.concatenate([rng.uniform(4) for _ in range(40)], axis=1)
     assert (few == SampleRng(3, 1, [7, 9]).uniform(160)).all()
@@ -167,7 +167,7 @@ def test_the_numbers_of_a_batch_are_its_own():
 
 
 def test_the_numbers_of_batches_are_uniform_and_independent():
-    """Over neighbouring steps, epochs, seeds and ranks."""
+    """Over neighboring steps, epochs, seeds and ranks."""
     for axis in range(4):
         places = np.zeros((2000, 4), int)
         places[:, axis] = np.arange(2000)

@@ -14,7 +14,7 @@ PARTNER = [2, 3, 1, 3]  # the last is its own
 
 
 def mixed(values, lam, partner):
-    """The definition, a sample at a time, in float64."""
+    """The definition, one sample at a time, in float64."""
     return np.stack([share * own + (1 - share) * values[other].astype(np.float64)
                      for own, share, other in zip(values.astype(np.float64), lam, partner,
                                                   strict=True)])
@@ -33,7 +33,7 @@ def test_every_pixel_and_every_target(dtype):
     bound = 2 * np.finfo(dtype).eps * np.abs(images).max()
     np.testing.assert_allclose(got.asnumpy(), mixed(images, LAM, PARTNER), rtol=0, atol=bound)
     np.testing.assert_allclose(got_targets.asnumpy(), mixed(targets, LAM, PARTNER), atol=2e-7)
-    np.testing.assert_array_equal(data.asnumpy(), images)  # is left alone
+    np.testing.assert_array_equal(data.asnumpy(), images)  # stays as it is
     np.testing.assert_array_equal(got.asnumpy()[1:3], images[[3, 2]])  # lam 0 and lam 1
 
 
@@ -47,7 +47,7 @@ def test_what_cannot_be_mixed_is_refused(images, targets):
 
 
 def gluoncv_mixup_transform(label, classes, lam, eta):
-    """As GluonCV's train_imagenet.py has it, for the label of one device."""
+    """As in GluonCV's train_imagenet.py, for the label of one device."""
     on, off = 1 - eta + eta / classes, eta / classes
     first = label.one_hot(classes, on_value=on, off_value=off)
     second = label[::-1].one_hot(classes, on_value=on, off_value=off)
@@ -73,7 +73,7 @@ def test_gluoncvs_pairs_make_its_batches(eta, size):
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
 def test_shares_are_drawn_from_beta(alpha):
-    """The ends by their number: rounded to float32, the highest are 1 itself."""
+    """The ends by count: rounded to float32, the highest are exactly 1."""
     beta, low, high = stats.beta(alpha, alpha), 1e-3, 1 - 1e-3
     each = draw_pairs(np.random.default_rng(3), 20_000, alpha).lam
     rng = np.random.default_rng(4)
@@ -86,7 +86,7 @@ def test_shares_are_drawn_from_beta(alpha):
         between = lam[(lam > low) & (lam < high)]
         assert stats.kstest(between, lambda x: (beta.cdf(x) - beta.cdf(low)) / (
             beta.cdf(high) - beta.cdf(low))).pvalue > 1e-3
-        # Neighbours are independent.
+        # Neighbors are independent.
         assert abs(np.corrcoef(lam[1:], lam[:-1])[0, 1]) < 4 / np.sqrt(len(lam))
 
 

@@ -1,4 +1,4 @@
-"""Parameters of many shapes, which several tests update."""
+"""Parameters of many shapes that several tests update."""
 
 import mxnet as mx
 import numpy as np
@@ -8,9 +8,9 @@ from mxnet.gluon import Parameter
 
 @pytest.fixture
 def parameters():
-    """parameters(dtype, copies=13): five a copy, their values near 1, in [0.5, 1.5).
+    """parameters(dtype, copies=13): five per copy, with values near 1, in [0.5, 1.5).
 
-    Weights are of `dtype`, BatchNorm's gamma and beta FP32, as in a network that was cast; all but
+    Weights are of `dtype`, BatchNorm's gamma and beta FP32, as in a cast network; all but
     the weights have no weight decay.
     """
     def make(dtype="float32", copies=13):

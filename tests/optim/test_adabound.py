@@ -1,4 +1,4 @@
-"""AdaBound's and AMSBound's own promises: the bounds, and a second moment that never falls."""
+"""AdaBound's and AMSBound's own promises: the bounds, and a second moment that never decreases."""
 
 import mxnet as mx
 import pytest
@@ -23,10 +23,10 @@ def updated(optimizer, weight, gradient, state, lr, t):
 
 @pytest.mark.parametrize(("gradient", "lr", "step"), [
     # m = 0.1 g at the first of its updates, here number 1000. Adam's step of lr 0.1 would be
-    # 0.1 sqrt(1 - 0.999^1000) / sqrt(0.001 g^2): 2.51 / g, beyond the greatest step of 0.2
+    # 0.1 sqrt(1 - 0.999^1000) / sqrt(0.001 g^2): 2.51 / g, beyond the maximum step of 0.2
     (1.0, 0.1, 0.2),
-    (1.0, 0.05, 0.1),  # the bounds follow the schedule: half the lr, half the greatest step
-    (100.0, 0.1, 0.05),  # 0.0251, below the least step
+    (1.0, 0.05, 0.1),  # the bounds follow the schedule: half the lr, half the maximum step
+    (100.0, 0.1, 0.05),  # 0.0251, below the minimum step
     (100.0, 0.05, 0.025),
     (25.0, 0.1, 0.1005827),  # 0.1 * 0.7951761 / 0.7905694, between them
     (25.0, 0.0, 0.0)])
@@ -40,7 +40,7 @@ def test_steps_between_bounds_that_follow_the_schedule(gradient, lr, step):
 
 @pytest.mark.parametrize(("kind", "falls"), [(AdaBound, True), (AMSBound, False)])
 def test_amsbounds_second_moment_never_falls(kind, falls):
-    """One large gradient, then none: v falls by beta2 = 1/2, the greatest v stays at 50."""
+    """One large gradient, then none: v falls by beta2 = 1/2, the largest v stays at 50."""
     optimizer = kind(learning_rate=0.1, beta1=0.0, beta2=0.5, final_lr=0.1)
     weight = mx.nd.zeros((1,))
     state = optimizer.create_state(0, weight)
@@ -50,7 +50,7 @@ def test_amsbounds_second_moment_never_falls(kind, falls):
         steps.append(before - after)
         before = after
     v = [50.0, 25.5, 13.25] if falls else [50.0, 50.0, 50.0]
-    # beta1 0, so that m = g; Adam's step is within the bounds, the least being 0.0003 at t = 3
+    # beta1 0, so that m = g; Adam's step is within the bounds, the minimum being 0.0003 at t = 3
     want = [0.1 * (1 - 0.5**t)**0.5 / v[t - 1]**0.5 * g for t, g in ((1, 10), (2, 1), (3, 1))]
     assert steps == pytest.approx(want, rel=1e-4)
     assert state[1].asscalar() == pytest.approx(13.25)
@@ -69,6 +69,6 @@ def test_the_gradient_is_cut_where_asked():
 @pytest.mark.parametrize("wrong", [
     {"beta1": 1.0}, {"beta2": 1.0}, {"beta1": -0.1}, {"final_lr": 0.0}, {"gamma": 0.0},
     {"epsilon": 0.0}])
-def test_what_makes_no_optimiser_is_refused(wrong):
+def test_what_is_no_optimizer_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         AdaBound(**wrong)

@@ -1,4 +1,4 @@
-"""The average of the weights, against float64, and beside a network that does not wait."""
+"""The average of the weights, against float64, and next to a network that does not wait."""
 
 import mxnet as mx
 import numpy as np

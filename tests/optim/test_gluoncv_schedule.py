@@ -1,4 +1,4 @@
-"""GluonCV's schedule, against its own classes as its script for ImageNet puts them together."""
+"""GluonCV's schedule, against its own classes as its ImageNet script combines them."""
 
 import mxnet as mx
 import pytest
@@ -11,7 +11,7 @@ LR = 0.4
 
 
 def gluoncvs(mode, epochs, warmup, steps, step_epochs):
-    """As train_imagenet.py of GluonCV; its schedulers for phases without an update stay idle."""
+    """As in GluonCV's train_imagenet.py; its schedulers for empty phases stay idle."""
     return LRSequential([
         LRScheduler("linear", base_lr=0, target_lr=LR, nepochs=warmup, iters_per_epoch=steps),
         LRScheduler(mode, base_lr=LR, target_lr=0, nepochs=epochs - warmup, iters_per_epoch=steps,
@@ -54,7 +54,7 @@ def test_gluons_trainer_counts_updates_from_one(optimizer):
 
 
 def test_literals():
-    """Four updates: GluonCV's numbers 1, 2, 3 and 3 again of N - 1 = 3."""
+    """Four updates: for GluonCV numbers 1, 2, 3 and 3 again of N - 1 = 3."""
     def lrs(**options):
         return [gluoncv_lr_at(update, base_lr=1.0, updates=4, **options) for update in range(4)]
     assert lrs(decay="cosine") == pytest.approx([0.75, 0.25, 0, 0], abs=1e-15)

@@ -1,4 +1,4 @@
-"""What is done to gradients before an update: L1 and the limit of their norm."""
+"""What happens to gradients before an update: L1 and clipping by norm."""
 
 import mxnet as mx
 import numpy as np
@@ -62,7 +62,7 @@ def test_a_norm_below_the_limit_leaves_the_bits_alone(share):
     ("float16", 1000.0, 1e-6), ("float16", 1e-5, 1e-6), ("float32", 1e-3, 2e-3),
     ("float32", 1e-15, 2e-3)])
 def test_the_sum_of_millions_of_squares(dtype, value, rtol):
-    """FP16's squares overflow or vanish; FP32 squares that are added one by one lose 3 %."""
+    """FP16's squares overflow or vanish; FP32 squares added one by one lose 3%."""
     array = mx.nd.full((3000, 1000) if dtype == "float32" else (50, 20), value, dtype=dtype)
     want = array.size * float(array[0, 0].asscalar()) ** 2
     total = square_sum(array)

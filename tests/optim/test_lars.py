@@ -1,4 +1,4 @@
-"""LARS: the trust ratio, what is left out of it, and momentum under a changing rate."""
+"""LARS: the trust ratio, what is exempt from it, and momentum with a changing rate."""
 
 import mxnet as mx
 import numpy as np
@@ -8,7 +8,7 @@ from gluon_tricks.optim.lars import LayerwiseLARS
 
 
 def first_step(weight, gradient, **options):
-    """w before minus w after, of one update at lr 1."""
+    """w before minus w after one update at lr 1."""
     options = {"learning_rate": 1.0, "eta": 0.01, "wd": 0.5, **options}
     optimizer = LayerwiseLARS(**options)
     array = mx.nd.array(weight)
@@ -54,8 +54,8 @@ def test_norms_of_millions_of_numbers(value):
 
 
 def test_a_change_of_lr_takes_hold_at_once_in_every_parameter():
-    """arXiv 1706.02677, section 3: the momentum holds no lr. MXNet's own LARS corrects the first
-    of its chunks alone. Gradient 1, trust eta = 1/2 for w = 1, momentum 1/2, lr 1, 0.1, 0:
+    """arXiv 1706.02677, section 3: the momentum holds no lr. MXNet's LARS corrects only the first
+    of its chunks. Gradient 1, trust eta = 1/2 for w = 1, momentum 1/2, lr 1, 0.1, 0:
     v = 0.5, then the weight 0.5 and trust 1/4: v = 0.5, w = 0.45; then lr 0: w stays."""
     optimizer = LayerwiseLARS(learning_rate=1.0, momentum=0.5, eta=0.5)
     weights = [mx.nd.ones((1, 1)) for _ in range(70)]
@@ -71,6 +71,6 @@ def test_a_change_of_lr_takes_hold_at_once_in_every_parameter():
 
 
 @pytest.mark.parametrize("wrong", [{"momentum": 1.0}, {"momentum": -0.1}, {"eta": 0.0}])
-def test_what_makes_no_optimiser_is_refused(wrong):
+def test_what_is_no_optimizer_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LayerwiseLARS(**wrong)

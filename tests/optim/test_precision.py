@@ -1,4 +1,4 @@
-"""The scale of the loss as a state machine, and what overflow is."""
+"""The loss scale as a state machine, and what counts as overflow."""
 
 import mxnet as mx
 import numpy as np
@@ -14,7 +14,7 @@ def test_it_starts_at_two_to_the_sixteen():
 @pytest.mark.parametrize(("before", "overflow", "after"), [
     ((1024.0, 0, 0), False, (1024.0, 1, 0)),
     ((1024.0, 1, 5), False, (1024.0, 2, 5)),
-    ((1024.0, 2, 5), False, (2048.0, 0, 5)),  # the third clean one: twice as large, counted anew
+    ((1024.0, 2, 5), False, (2048.0, 0, 5)),  # the third clean one: twice as large, counting from 0
     ((1024.0, 2, 5), True, (512.0, 0, 6)),
     ((2.0, 0, 0), True, (1.0, 0, 1)),
     ((1.0, 1, 7), True, (1.0, 0, 8)),  # not below 1
@@ -47,7 +47,7 @@ def test_it_grows_after_two_thousand_clean_updates_unless_told():
 @pytest.mark.parametrize("dtypes", [("float32",), ("float16",), ("float16", "float32"),
                                     ("float32", "float16")])
 def test_one_bad_number_among_many_arrays(dtypes, bad):
-    count = 405  # more than two kernels take of one type
+    count = 405  # more than two kernels take, of one type
     arrays = [mx.nd.full((2, 3), 60000.0, dtype=dtypes[i % len(dtypes)]) for i in range(count)]
     assert all_finite(arrays) is True
     for place in (0, 1, 199, 200, 399, 400, 403, 404):

@@ -1,4 +1,4 @@
-"""Weight decay under NAG: what moves under a gradient of zero, and by how much."""
+"""Weight decay with NAG: what moves with a gradient of zero, and by how much."""
 
 import mxnet as mx
 import numpy as np
@@ -9,7 +9,7 @@ from mxnet.gluon import nn
 from gluon_tricks.models.zoo import get_model
 from gluon_tricks.optim.regularize import no_bias_decay
 
-LRS = [0.1, 0.5, 0.0, 0.2]  # of four steps, as a schedule gives them
+LRS = [0.1, 0.5, 0.0, 0.2]  # for four steps, as from a schedule
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def steps_without_gradient(net, wd=0.01, momentum=0.9):
 
 
 def nag(weight, wd=0.01, momentum=0.9):
-    """MXNet's rule in float64 where the loss's gradient is 0.
+    """MXNet's rule in float64 when the loss's gradient is 0.
 
     lr * gradient is in the buffer; and the kernel, working in place, writes the weight first, so
     that the buffer's share of the decay is that of the new weight.
@@ -90,12 +90,12 @@ def test_the_loss_still_moves_what_is_spared(net):
     loss.backward()
     trainer.step(2)
     assert all((value != before[name]).any() for name, value in values(net).items()
-               if name != "0.bias")  # which stands ahead of a BatchNorm
+               if name != "0.bias")  # which precedes a BatchNorm
 
 
 @pytest.mark.parametrize(("name", "spared_trainable"), [
     ("resnet50_v1d", 2 * 55 + 1),  # 55 BatchNorms, one dense bias
-    ("resnet50_v1", 2 * 53 + 32 + 1),  # besides the biases of two 1x1 convolutions a block
+    ("resnet50_v1", 2 * 53 + 32 + 1),  # besides the biases of two 1x1 convolutions per block
     ("mobilenet1.0", 2 * 27 + 1), ("vgg11", 11)])
 def test_all_of_a_network_but_its_weights_is_spared(name, spared_trainable):
     net = get_model(name, classes=10)

@@ -1,4 +1,4 @@
-"""The learning rate at literal updates, and against the paper's formula in float64."""
+"""The learning rate at given updates, and against the paper's formula in float64."""
 
 import math
 
@@ -87,7 +87,7 @@ def test_the_decay_starts_at_the_base_right_after_the_warm_up(decay):
 @pytest.mark.parametrize("decay", ["cosine", "poly"])
 def test_no_jump_anywhere_and_the_last_update_still_learns(decay):
     values = np.array(lrs(1000, warmup_updates=50, decay=decay))
-    assert np.abs(np.diff(values)).max() < 0.0021  # the warm-up rises by 0.002 an update
+    assert np.abs(np.diff(values)).max() < 0.0021  # the warm-up rises by 0.002 per update
     assert (np.diff(values[50:]) < 0).all()
     assert 0 < values[-1] < 1e-6
 
@@ -129,6 +129,6 @@ def test_an_update_outside_the_run_is_refused(update):
 @pytest.mark.parametrize("wrong", [
     {"warmup_updates": 11}, {"warmup_updates": -1}, {"warmup_mode": "gradual"},
     {"decay": "exponential"}, {"decay": ""}])
-def test_what_makes_no_schedule_is_refused(wrong):
+def test_what_is_no_schedule_is_refused(wrong):
     with pytest.raises(ValueError):
         lr_at(3, base_lr=0.1, updates=10, **wrong)

@@ -1,4 +1,4 @@
-"""Each optimiser through Update, against its paper's formula in float64."""
+"""Each optimizer through ParameterUpdater, against its paper's formula in float64."""
 
 import math
 from dataclasses import replace
@@ -24,7 +24,7 @@ def optimizer(name, dtype, **changes):
 
 
 def lr_of(update):
-    """Rises, falls in steps, and is 0 for once."""
+    """Rises, falls in steps, and is 0 once."""
     return [BASE_LR * (update + 1) / 5, BASE_LR, 0.2 * BASE_LR, 0.0][
         0 if update < 5 else 3 if update == 30 else 1 if update < 25 else 2]
 
@@ -77,7 +77,7 @@ RULES = {rule.__name__: rule for rule in (nag, sgd, adam, adabound, amsbound, la
 
 
 def masters(made, update):
-    """The FP32 weights by name: those that the optimiser keeps of FP16 ones."""
+    """The FP32 weights by name; for FP16 ones, the optimizer's master copies."""
     arrays, found = update.arrays(), {}
     for name, parameter in made.items():
         number = 1 if isinstance(update._optimizer, mx.optimizer.SGD | mx.optimizer.NAG) else 0
@@ -103,7 +103,7 @@ def norm_of(gradients):
 
 
 def rescale_of(update):
-    """Of 32 samples or the 20 of a shorter update, with a loss scale that halves for once."""
+    """For 32 samples, or 20 in a shorter update, with a loss scale that halves once."""
     return 1 / ((20 if update == 7 else 32) * (64 if update < 20 else 32))
 
 

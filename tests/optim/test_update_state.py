@@ -1,4 +1,4 @@
-"""The optimiser's state: what a checkpoint holds of it, and the number of an update."""
+"""The optimizer's state: what a checkpoint holds of it, and the update's number."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def test_a_run_in_two_parts_is_a_run_in_one(parameters, tmp_path, name, dtype):
     file = str(tmp_path / "state")
     mx.nd.save(file, before.arrays())
     second = parameters(dtype, copies=2)
-    after = new_update(second, name, dtype)  # its FP32 weights are those of the start
+    after = new_update(second, name, dtype)  # its FP32 weights are the initial ones
     for key, parameter in second.items():
         parameter.set_data(first[key].data())
     after.load(mx.nd.load(file))
@@ -66,7 +66,7 @@ def test_the_names_of_the_arrays(name, dtype, arrays):
         parameter.initialize()
     update = new_update(made, name, dtype)
     assert sorted(update.arrays()) == arrays
-    assert update.parameters == [made["w"], made["b"]]  # what has no gradient is not trained
+    assert update.parameters == [made["w"], made["b"]]  # without a gradient it is not trained
 
 
 def one(value=1.0):
