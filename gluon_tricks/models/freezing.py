@@ -1,5 +1,4 @@
-"""Fine-tuning's two settings of a network: which parts stay as they are, how fast the last learns.
-"""
+"""Fine-tuning: freeze the first layers, and give the last layer its own learning rate."""
 
 from mxnet.gluon import nn
 from mxnet.gluon.block import Block, HybridBlock
@@ -14,10 +13,10 @@ def frozen_names(network: HybridBlock) -> frozenset[str]:
 
 
 def names_before(network: HybridBlock, part: str | None) -> set[str]:
-    """The structural names that stand before `part`, in the network's order; none without a part.
+    """The structural names before `part`, in the network's order; empty if part is None.
 
-    A part is the beginning of such names, up to a dot: layer3, layer3.0.bn1. Raises InputError,
-    listing some, where there is none of that name, or nothing before it.
+    A part is a prefix of such names, up to a dot: layer3, layer3.0.bn1. Raises InputError, listing
+    some parts, if the network has no such part or nothing before it.
     """
     if part is None:
         return set()
@@ -25,14 +24,14 @@ def names_before(network: HybridBlock, part: str | None) -> set[str]:
     first = next((number for number, name in enumerate(names)
                   if f"{name}.".startswith(f"{part}.")), None)
     if not first:
-        wrong = "the network has no such part" if first is None else "nothing stands before it"
+        wrong = "the network has no such part" if first is None else "nothing comes before it"
         raise InputError(f"--freeze-until {part}: {wrong}; its parts are "
                          f"{', '.join(_parts(names))}")
     return set(names[:first])
 
 
 def _parts(names: list[str]) -> list[str]:
-    """The outermost parts of a network, or those one level deeper where they are few."""
+    """The outermost parts of a network, or those one level deeper if there are few."""
     outer = list(dict.fromkeys(name.partition(".")[0] for name in names))
     if len(outer) > 4:
         return outer
@@ -40,8 +39,8 @@ def _parts(names: list[str]) -> list[str]:
 
 
 def freeze(network: HybridBlock, part: str | None) -> None:
-    """Let what stands before `part`, --freeze-until's, stay as it is: no gradients, and in its
-    BatchNorms the running statistics in place of the batch's. Before the network's first pass."""
+    """Freeze what comes before `part` (--freeze-until): no gradients, and its BatchNorms use their
+    running statistics. Call it before the network's first forward pass."""
     frozen = names_before(network, part)
     network._frozen_names = frozenset(frozen)
     parameters = network._collect_params_with_prefix()
@@ -58,7 +57,7 @@ def freeze(network: HybridBlock, part: str | None) -> None:
 
 
 def set_head_lr_mult(network: HybridBlock, lr_mult: float | None) -> None:
-    """Let the last layer's learning rate be --lr-mult-head times the others', if it is given."""
+    """Multiply the last layer's learning rate by --lr-mult-head, if it is given."""
     if lr_mult is not None:
         parameters = network._collect_params_with_prefix()
         for name in classifier_parameter_names(network):

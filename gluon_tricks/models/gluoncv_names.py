@@ -1,8 +1,8 @@
-"""Names of parameters before Gluon had structural ones, as GluonCV's networks give them.
+"""Maps GluonCV's old parameter names to structural ones.
 
 `collect_params().save` writes `resnetv1d0_layers1_conv0_weight`, with a prefix and a counter that
 depend on what was built before; `save_parameters` writes `layer1.0.conv1.weight`, as we do. What
-stands behind the network's own prefix is always the same, and pairs the two.
+follows the network's own prefix is always the same, and pairs the two.
 """
 
 import re
@@ -17,8 +17,8 @@ Value = TypeVar("Value")
 
 
 def old_names(network: HybridBlock) -> dict[str, str]:
-    """Structural names by those that the same network of GluonCV's has behind its prefix, in the
-    order of creation."""
+    """Structural names, by the names that GluonCV's version of the network has after its prefix, in
+    the order of creation."""
     name = network.prefix.removesuffix("_")
     if isinstance(network, resnet.ResNet) and name in resnet.NAMES:
         network = _gluoncv_resnet(name)
@@ -33,13 +33,13 @@ def _behind_the_prefix(network: HybridBlock) -> dict[str, str]:
 
 
 def _gluoncv_resnet(name: str) -> HybridBlock:
-    """GluonCV's network of one of our names, without parameters."""
+    """GluonCV's network for one of our names, without parameters."""
     from gluoncv import model_zoo  # late: importing gluoncv takes seconds
     from gluoncv.model_zoo.resnetv1b import BasicBlockV1b, ResNetV1b
 
     if name in model_zoo.get_model_list():
         return model_zoo.get_model(name, pretrained=False)
-    # v1c and v1d of 18 and 34 layers have no function there.
+    # GluonCV has no function for v1c and v1d with 18 and 34 layers.
     depth, tweaks, _ = resnet.parts_of(name)
     return ResNetV1b(BasicBlockV1b, resnet.STAGES[depth], deep_stem=tweaks.c, avg_down=tweaks.d,
                      name_prefix="resnet_")
@@ -47,8 +47,8 @@ def _gluoncv_resnet(name: str) -> HybridBlock:
 
 def with_structural_names(network: HybridBlock,
                           arrays: Mapping[str, Value]) -> dict[str, Value]:
-    """`arrays` by structural name, where their names are a network's old ones behind any prefix:
-    those of GluonCV's, or ours (which an exported network has); as they are where they are not."""
+    """`arrays` by structural name, if their names are the old ones after any prefix: GluonCV's, or
+    ours (as in an exported network). Otherwise they are returned unchanged."""
     if network._collect_params_with_prefix().keys() & arrays.keys():
         return dict(arrays)
     for names in (old_names(network), _behind_the_prefix(network)):

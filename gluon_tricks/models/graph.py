@@ -1,4 +1,4 @@
-"""What a network's graph says: whether it can be compiled, whether it draws random numbers."""
+"""Questions to a network's graph: can it be compiled, does it draw random numbers?"""
 
 import json
 
@@ -8,10 +8,10 @@ from mxnet.gluon.block import HybridBlock
 
 
 def hybridize(net: HybridBlock, mode: str = "hybrid") -> None:
-    """Compile the network, unless `mode` is imperative or the network forbids it.
+    """Compile the network, unless `mode` is "imperative" or its graph depends on training mode.
 
-    A hybrid network keeps the graph of its first pass. Where that depends on the mode, as in
-    GluonCV's DropBlock, prediction would run training's graph, or the reverse.
+    A hybrid network keeps the graph of its first pass. If that depends on the mode, as with
+    GluonCV's DropBlock, prediction would run the training graph, or the reverse.
     """
     with autograd.train_mode():
         training = _operators(net)
@@ -26,14 +26,14 @@ def _operators(net: HybridBlock) -> list[str]:
 
 
 def is_random(net: HybridBlock) -> bool:
-    """Whether training it draws random numbers on the device."""
+    """Whether training the network draws random numbers on the device."""
     with autograd.train_mode():
         return any(word in operator.lower() for operator in _operators(net)
                    for word in ("dropout", "random", "sample"))
 
 
 def statistics_gradients(net: HybridBlock) -> dict[str, mx.nd.NDArray]:
-    """Of each running statistic, by structural name, the gradient of beta beside it."""
+    """For each running statistic, by structural name, the gradient of the same layer's beta."""
     parameters = net._collect_params_with_prefix()
     return {name: parameters[f"{block}.beta"].grad() for name in parameters
             for block, _, last in [name.rpartition(".")]

@@ -1,4 +1,4 @@
-"""GroupNorm (arXiv 1803.08494) in place of BatchNorm, with the parameters of GluonCV's."""
+"""GroupNorm (arXiv 1803.08494) in place of BatchNorm, with GluonCV's parameter names."""
 
 import numpy as np
 from mxnet.gluon.block import HybridBlock
@@ -7,14 +7,14 @@ from mxnet.gluon.block import HybridBlock
 class GroupNorm(HybridBlock):
     """(x - mean) / sqrt(variance + epsilon) * gamma + beta, (N, C, H, W) to the same shape.
 
-    Mean and variance are of a sample's group: C / groups channels next to each other, over height
-    and width. gamma and beta are a channel's, (C,). Parameter files and arguments are those of
-    gluoncv.nn.GroupNorm, which asks a symbol for its shape and so cannot be hybridised; and of
-    nn.BatchNorm, where `scale` and `center` say whether gamma and beta are trained, and `momentum`
-    has no meaning here.
+    Mean and variance are taken over a sample's group: C / groups neighboring channels, over height
+    and width. gamma and beta are per channel, (C,). Parameter files and arguments are those of
+    gluoncv.nn.GroupNorm, which asks a symbol for its shape and so cannot be hybridized, and of
+    nn.BatchNorm, where `scale` and `center` say whether gamma and beta are trained; `momentum` is
+    ignored.
 
-    FP16 is normalised in FP32, and gamma and beta stay FP32. Raises ValueError where the channels
-    are given and do not fall into groups; shape inference fails where they are not.
+    FP16 is normalized in FP32, and gamma and beta stay FP32. Raises ValueError if in_channels is
+    given and not divisible by groups; if it is not given, shape inference fails instead.
     """
 
     def __init__(self, groups: int = 32, in_channels: int = 0, epsilon: float = 1e-5,
@@ -22,7 +22,7 @@ class GroupNorm(HybridBlock):
                  scale: bool = True, center: bool = True, momentum: float = 0.9, **kwargs):
         super().__init__(**kwargs)
         if in_channels % groups:
-            raise ValueError(f"{in_channels} channels do not fall into {groups} groups")
+            raise ValueError(f"{in_channels} channels cannot be divided into {groups} groups")
         self._groups, self._epsilon = groups, epsilon
         self._half = False
         with self.name_scope():
@@ -41,12 +41,12 @@ class GroupNorm(HybridBlock):
             x = F.cast(x, "float32")
         groups = F.reshape(x, (0, self._groups, -1, 1))
         mean = F.mean(groups, axis=(2, 3), keepdims=True)
-        centred = F.broadcast_sub(groups, mean)
-        variance = F.mean(F.square(centred), axis=(2, 3), keepdims=True)
-        y = F.broadcast_div(centred, F.sqrt(variance + self._epsilon))
-        if not self.gamma.shape[0]:  # a sum of equal shapes lets MXNet infer gamma's and beta's
+        centered = F.broadcast_sub(groups, mean)
+        variance = F.mean(F.square(centered), axis=(2, 3), keepdims=True)
+        y = F.broadcast_div(centered, F.sqrt(variance + self._epsilon))
+        if not self.gamma.shape[0]:  # adding equal shapes lets MXNet infer gamma's and beta's
             first = F.slice(x, (0, None, 0, 0), (1, None, 1, 1))
-            split = F.reshape(first, (0, -4, self._groups, -1, 0, 0))  # or fails
+            split = F.reshape(first, (0, -4, self._groups, -1, 0, 0))  # fails if not divisible
             zeros = F.zeros_like(F.reshape(split, (-1,)))
             gamma, beta = gamma + zeros, beta + zeros
         y = F.broadcast_mul(F.reshape_like(y, x), F.reshape(gamma, (1, -1, 1, 1)))

@@ -1,4 +1,4 @@
-"""A network that takes pictures' pixels as they are."""
+"""A network that takes uint8 pixels and normalizes them itself."""
 
 import mxnet as mx
 import numpy as np
@@ -6,10 +6,10 @@ from mxnet.gluon.block import HybridBlock
 
 
 class FromPixels(HybridBlock):
-    """(N, H, W, 3) uint8 RGB pixels to what `network` gives for (N, 3, H, W) (pixels - mean) / std.
+    """Applies `network` to (pixels - mean) / std: (N, H, W, 3) uint8 RGB in, (N, 3, H, W) to it.
 
-    mean and std, of R, G and B on the [0, 255] scale, are constants among its parameters. The
-    network's own parameters are initialised already; these are where they are.
+    mean and std, of R, G and B on the [0, 255] scale, are constant parameters on `device`. The
+    network's own parameters must be initialized.
     """
 
     def __init__(self, network: HybridBlock, mean: tuple[float, ...], std: tuple[float, ...],

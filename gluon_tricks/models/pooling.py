@@ -8,16 +8,16 @@ from mxnet.gluon.block import HybridBlock
 class SpatialMean(nn.GlobalAvgPool2D):
     """The mean over height and width: (N, C, H, W) to (N, C, 1, 1).
 
-    The output and the gradient are those of GlobalAvgPool2D but for the last bits. They differ in
-    the memory layout of the gradient. On a CPU, oneDNN's pooling of few channels (64 of 8x8, as in
-    CIFAR ResNets, but not 128) goes back by reference code, and its gradient has the channels in
-    blocks innermost. The BatchNorms before it keep another layout, and for two that differ oneDNN
-    has reference code alone, many times slower. The gradient of a mean is in the plain layout.
-    Where pooling does not fall back, the two take the same time.
+    Output and gradient equal those of GlobalAvgPool2D up to the last bits; the gradient's memory
+    layout differs. On a CPU, oneDNN's pooling of few channels (64 of 8x8, as in CIFAR ResNets, but
+    not 128) runs its backward pass by reference code, whose gradient has the channels in blocks
+    innermost. The BatchNorms before it keep another layout, and for mixed layouts oneDNN has only
+    reference code, which is many times slower. The gradient of a mean is in the plain layout.
+    Where pooling does not fall back to reference code, the two take the same time.
 
-    Cast to float16 it is GlobalAvgPool2D again. MXNet's mean adds up in FP32 but keeps the sum in
-    FP16 before it divides: 56x56 values of 21 already give infinity, and
-    MXNET_SAFE_ACCUMULATION changes nothing there. FP16 networks run on GPUs, without oneDNN.
+    Cast to float16 it is GlobalAvgPool2D again. MXNet's mean sums in FP32 but stores the sum in
+    FP16 before it divides: 56x56 values of 21 already give infinity, and MXNET_SAFE_ACCUMULATION
+    does not change that. FP16 networks run on GPUs, without oneDNN.
     """
 
     def __init__(self, **kwargs):
@@ -25,7 +25,7 @@ class SpatialMean(nn.GlobalAvgPool2D):
         self._pools = False
 
     def _alias(self):
-        return "pool"  # nodes are called as GlobalAvgPool2D's
+        return "pool"  # nodes get the same names as GlobalAvgPool2D's
 
     def cast(self, dtype):
         super().cast(dtype)
@@ -38,12 +38,12 @@ class SpatialMean(nn.GlobalAvgPool2D):
 
 
 def use_spatial_mean(network: HybridBlock) -> HybridBlock:
-    """Put a SpatialMean in each place of a GlobalAvgPool2D, in place; returns the network.
+    """Replace each GlobalAvgPool2D by a SpatialMean, in place; returns the network.
 
-    The order of the children and so the names of parameters stay. Pools of the layout NHWC stay,
-    as do those that a block computes itself, without a child.
+    The order of the children, and so the parameter names, do not change. Pools in NHWC layout stay,
+    and so do those that a block computes itself, without a child.
     """
-    means = {}  # a block can be a child in more than one place
+    means = {}  # a block can be a child of several others
 
     def replace_children(parent: HybridBlock) -> None:
         for name, child in list(parent._children.items()):

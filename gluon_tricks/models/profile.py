@@ -1,7 +1,7 @@
-"""Parameters and multiply-adds of a network, a layer at a time, from its symbol graph.
+"""Parameters and multiply-adds of a network, layer by layer, from its symbol graph.
 
 Multiply-adds are those of convolutions and dense layers, as the paper's table 5 counts them
-(it calls them FLOPs). Nothing is computed and no device touched: shapes are inferred.
+(it calls them FLOPs). Nothing is computed and no device is used: shapes are inferred.
 """
 
 import json
@@ -14,18 +14,18 @@ from mxnet.gluon.block import HybridBlock
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """One layer that has parameters, or one of a network's totals."""
+    """One layer that has parameters."""
 
     name: str
     kind: str
-    output: tuple[int, ...]  # shape for one picture, without the batch axis
-    parameters: int  # trainable ones
+    output: tuple[int, ...]  # shape for one image, without the batch axis
+    parameters: int  # trainable
     multiply_adds: int
 
 
 @dataclass(frozen=True)
 class Profile:
-    """All layers with parameters, in the order data flows, and their sums."""
+    """All layers with parameters, in the order of the data flow, and their totals."""
 
     layers: tuple[LayerProfile, ...]
 
@@ -39,7 +39,7 @@ class Profile:
 
 
 def profile(network: HybridBlock, input_shape: tuple[int, ...] = (3, 224, 224)) -> Profile:
-    """Profile `network` for one picture of `input_shape` (channels, height, width)."""
+    """Profile `network` for one image of `input_shape` (channels, height, width)."""
     internals = network(mx.sym.var("data")).get_internals()
     _, shapes, _ = internals.infer_shape(data=(1, *input_shape))
     shape_of = dict(zip(internals.list_outputs(), shapes, strict=True))
@@ -65,7 +65,7 @@ def profile(network: HybridBlock, input_shape: tuple[int, ...] = (3, 224, 224)) 
 
 
 def _multiply_adds(op: str, weight: tuple[int, ...], output: tuple[int, ...]) -> int:
-    """Each output value of these takes one product per value of its own slice of the weight."""
+    """Each output value takes one multiply-add per value of its slice of the weight."""
     if op in ("Convolution", "FullyConnected"):
         return math.prod(output) * math.prod(weight[1:])
     return 0

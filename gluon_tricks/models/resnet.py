@@ -1,4 +1,4 @@
-"""ResNet and its tweaks B, C and D (arXiv 1812.01187, section 4, figure 2) as one set of blocks.
+"""ResNet with the tweaks B, C and D (arXiv 1812.01187, section 4, figure 2), as one set of blocks.
 
 A residual block adds path A (the convolutions) to path B (the shortcut):
 
@@ -8,7 +8,7 @@ A residual block adds path A (the convolutions) to path B (the shortcut):
     D                                                   path B: 2x2 average pool, stride 2 -> 1x1
 
 `resnet50_v1` has none of them, `_v1b` has B, `_v1c` B and C, `_v1d` all three. Structural parameter
-names are GluonCV's, so its .params files load here and ours load there.
+names are GluonCV's, so that .params files can be exchanged.
 """
 
 import re
@@ -26,8 +26,8 @@ class Tweaks(NamedTuple):
     """Which of the paper's model tweaks a network has."""
 
     b: bool = False  # stride 2 of path A in the 3x3 convolution, not in the first 1x1
-    c: bool = False  # three 3x3 convolutions for the 7x7 stem
-    d: bool = False  # an average pool, not the 1x1 convolution, shrinks path B
+    c: bool = False  # three 3x3 convolutions instead of the 7x7 stem
+    d: bool = False  # an average pool, not the 1x1 convolution, downsamples path B
 
 
 TWEAKS = {
@@ -39,19 +39,19 @@ TWEAKS = {
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3),
           152: (3, 8, 36, 3)}
 NAMES = (*(f"resnet{depth}_{version}" for depth in STAGES for version in TWEAKS),
-         "resnet50_v1b_gn", "resnet101_v1b_gn")  # with GroupNorm, of which GluonCV has these
-Norm = Callable[..., HybridBlock]  # a class of normalisations, called with in_channels
+         "resnet50_v1b_gn", "resnet101_v1b_gn")  # with GroupNorm: those that GluonCV has
+Norm = Callable[..., HybridBlock]  # a normalization class, called with in_channels
 
 
 def _conv(in_channels: int, channels: int, kernel: int, stride: int = 1, dilation: int = 1,
           bias: bool = False) -> nn.Conv2D:
-    """A convolution that keeps height and width at stride 1."""
+    """A convolution that preserves height and width at stride 1."""
     return nn.Conv2D(channels, kernel, stride, padding=(kernel // 2) * dilation, dilation=dilation,
                      use_bias=bias, in_channels=in_channels)
 
 
 def _last(norm: Norm, channels: int, last_gamma: bool) -> HybridBlock:
-    """The normalisation at the end of a block."""
+    """The normalization at the end of a block."""
     return norm(in_channels=channels, gamma_initializer="zeros" if last_gamma else "ones")
 
 
@@ -59,7 +59,7 @@ def _path_b(in_channels: int, channels: int, stride: int, average_pool: bool,
             norm: Norm) -> HybridBlock:
     """The shortcut of a block that changes shape."""
     path = nn.HybridSequential(prefix="")
-    if average_pool:  # child 0 also where there is nothing to pool: the names count children
+    if average_pool:  # child 0 even if there is nothing to pool: names number the children
         path.add(nn.AvgPool2D(stride, stride, ceil_mode=True, count_include_pad=False)
                  if stride > 1 else nn.HybridSequential(prefix=""))
         stride = 1
@@ -128,7 +128,7 @@ class Bottleneck(HybridBlock):
 
 
 def _stem(in_channels: int, three_convolutions: bool, norm: Norm) -> HybridBlock:
-    """Everything before the first normalisation that is not part of it: 64 channels, stride 2."""
+    """Everything before bn1: 64 channels, stride 2."""
     if not three_convolutions:
         return _conv(in_channels, 64, 7, 2)
     stem = nn.HybridSequential(prefix="")
@@ -139,14 +139,14 @@ def _stem(in_channels: int, three_convolutions: bool, norm: Norm) -> HybridBlock
 
 
 class ResNet(HybridBlock):
-    """A residual network: (N, in_channels, H, W) pictures to (N, classes) logits.
+    """A residual network: (N, in_channels, H, W) images to (N, classes) logits.
 
     depth: 18, 34, 50, 101 or 152. tweaks: which of B, C and D it has.
     last_gamma: zero gamma (section 3.1): each block's last BatchNorm starts at gamma 0, so that
         a block is its shortcut at first. dropout: share of features dropped before the classifier.
-    dilated: stages 3 and 4 keep stage 2's size (1/8 of the input) and dilate instead, for
-        segmentation.
-    norm: the class of all normalisations.
+    dilated: for segmentation, stages 3 and 4 keep stage 2's size (1/8 of the input) and dilate
+        their convolutions instead.
+    norm: the class of all normalization layers.
     """
 
     def __init__(self, depth: int, tweaks: Tweaks, *, classes: int = 1000, in_channels: int = 3,
@@ -190,7 +190,7 @@ class ResNet(HybridBlock):
         return self.fc(x)
 
     def _collect_params_with_prefix(self, prefix=""):
-        """Structural names, which Gluon saves and loads by: for v1, those of GluonCV's v1."""
+        """The structural names Gluon saves and loads by; for v1, those of GluonCV's v1."""
         names = super()._collect_params_with_prefix()
         if not self._tweaks.b:
             names = {_gluoncv_v1_name(name): parameter for name, parameter in names.items()}
@@ -213,7 +213,7 @@ def _gluoncv_v1_name(name: str) -> str:
 
 
 def parts_of(name: str) -> tuple[int, Tweaks, bool]:
-    """The depth, the tweaks and whether it has GroupNorm, of a name, one of NAMES."""
+    """The depth, the tweaks and whether there is GroupNorm, from a name, one of NAMES."""
     depth, version, gn = re.fullmatch(r"resnet(\d+)_(v1[bcd]?)(_gn)?", name).groups()
     return int(depth), TWEAKS[version], gn is not None
 

@@ -101,13 +101,13 @@ def test_a_new_classifier_starts_as_the_seed_says(folder, classes):
 
 @pytest.mark.parametrize(("change", "said"), [
     (lambda run: {}, r"output\.weight has shape \(4, 64\), the network's is \(7, 64\); output\."
-                     r"bias has .*; give --new-classifier to take all but these$"),
+                     r"bias has .*; give --new-classifier to load all but these$"),
     (lambda run: (run / "config.json").write_text('{"model": "resnet18_v1"}'),
      "is of resnet18_v1, not of cifar_resnet20_v1: give other parameters, or the same --model"),
     (lambda run: made("cifar_resnet56_v1").save_parameters(str(run / "best.params")),
-     "another network: lacks nothing, has features.2.3.body.0.weight"),
+     "another network: missing nothing, unexpected features.2.3.body.0.weight"),
     (lambda run: made("cifar_wideresnet16_10").save_parameters(str(run / "best.params")),
-     "another network: lacks features.0.weight, .* has features.0.gamma"),
+     "another network: missing features.0.weight, .* unexpected features.0.gamma"),
     (lambda run: (run / "best.params").unlink(), "holds no parameters"),
     (lambda run: shutil.rmtree(run), "is no .params file, no run's folder and no name of")])
 def test_wrong_parameters_are_refused_in_one_line(folder, change, said):

@@ -38,7 +38,7 @@ def test_statistics_that_are_yet_to_be_written_outlive_validation():
     ("resnet18_v1x", None, "the teacher: unknown model 'resnet18_v1x'"),
     ("inceptionv3", None, "the teacher: --teacher inceptionv3 cannot classify pictures of 32x32"),
     ("resnet18_v1", "none.params", "none.params is missing"),
-    ("resnet18_v1", "other", "of another network: .* check --teacher"),
+    ("resnet18_v1", "other", "to another network: .* check --teacher"),
     ("resnet18_v1", "classes", r"\(5, 512\), the network's is \(3, 512\); .*check --teacher")])
 def test_a_teacher_that_cannot_teach_is_named_as_the_teacher(tmp_path, teacher, file, said):
     settings = resolve(Settings(model="cifar_resnet20_v1", input_size=32), 64, 3)

@@ -1,4 +1,4 @@
-"""DropBlock: what it drops and how often, and that a compiled graph drops in training alone."""
+"""DropBlock: what it drops and how often, and that a compiled graph drops only in training."""
 
 import mxnet as mx
 import numpy as np
@@ -28,11 +28,11 @@ def test_squares_are_dropped_and_the_rest_makes_up_for_them():
     mx.random.seed(1)
     x = mx.nd.array(np.random.default_rng(0).uniform(1, 2, (2, 4000, 12, 10)))
     gone, y = dropped(block_of(0.1), x)
-    # Of the inner places of this share a square's centre falls on one of the nine around it.
+    # This share of the inner positions have a square's center among the nine around them.
     gamma = 0.1 / 9 * (12 * 10) / (10 * 8)
     assert gone[:, 1:-1, 1:-1].mean() == pytest.approx(1 - (1 - gamma) ** 9, rel=0.05)
-    assert 0.01 < gone[:, 0, 0].mean() < 1 - (1 - gamma) ** 9  # four places around a corner
-    for channel in gone:  # each feature that is gone lies in a square that is, the edge cut off
+    assert 0.01 < gone[:, 0, 0].mean() < 1 - (1 - gamma) ** 9  # four positions around a corner
+    for channel in gone:  # each dropped feature is in a dropped square, cut off at the edge
         padded = np.pad(channel, 2, constant_values=True)
         squares = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).all(axis=(2, 3))
         covered = np.lib.stride_tricks.sliding_window_view(squares, (3, 3)).any(axis=(2, 3))
@@ -68,7 +68,7 @@ def blocks_of(network):
 
 
 def test_resnest_s_blocks_are_replaced_with_their_places():
-    """Of 256x256, stage 3 makes 16x16 from 32x32, and stage 4 makes 8x8."""
+    """For 256x256, stage 3 makes 16x16 from 32x32, and stage 4 makes 8x8."""
     blocks = blocks_of(get_model("resnest26", classes=7, input_size=256, dropblock_prob=0.25))
     assert len(blocks) == 12 and {type(block) for block in blocks} == {DropBlock}
     assert {block.drop_prob for block in blocks} == {0.25}

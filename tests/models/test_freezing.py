@@ -1,4 +1,4 @@
-"""--freeze-until and --lr-mult-head: what must not move to the bit, and what moves how far."""
+"""--freeze-until and --lr-mult-head: what must stay bit-identical, and what moves how far."""
 
 import contextlib
 
@@ -24,7 +24,7 @@ from gluon_tricks.runs import runlog
 
 @pytest.fixture(autouse=True)
 def not_drawn(monkeypatch):
-    """Drawing takes longer than all else in these runs."""
+    """Plotting takes longer than everything else in these runs."""
     monkeypatch.setattr(runlog, "draw_curves", lambda *_: None)
 
 
@@ -41,7 +41,7 @@ def until(part):
     ("resnet18_v1", "features.6", tuple(f"features.{n}." for n in range(6)),
      ("features.6.", "features.7.", "output.")),
     ("cifar_resnet20_v1", "output", ("features.",), ("output.",)),
-    # features.1 is no beginning of features.10.
+    # features.1 is not a prefix of features.10.
     ("mobilenet1.0", "features.10", tuple(f"features.{n}." for n in range(10)),
      (*(f"features.{n}." for n in range(10, 90)), "output."))])
 def test_what_stands_before_the_part_has_no_gradient(name, part, frozen, trained):
@@ -59,7 +59,7 @@ def test_what_stands_before_the_part_has_no_gradient(name, part, frozen, trained
     ("resnet18_v1d", "layer5", "--freeze-until layer5: the network has no such part; its parts are "
      "conv1, bn1, layer1, layer2, layer3, layer4, fc"),
     ("resnet18_v1d", "layer", "has no such part"), ("resnet18_v1d", "layer3.", "has no such part"),
-    ("resnet18_v1d", "conv1", "--freeze-until conv1: nothing stands before it; its parts are"),
+    ("resnet18_v1d", "conv1", "--freeze-until conv1: nothing comes before it; its parts are"),
     ("cifar_resnet20_v1", "layer3", "has no such part; its parts are features.0, features.1, "
      "features.2, features.3, features.4, output")])
 def test_parts_that_are_none_are_refused_in_one_line(name, part, said):
@@ -87,7 +87,7 @@ def test_frozen_batch_norms_give_in_training_what_they_give_in_prediction():
 
 
 class Perturbing(Ranks):
-    """Averages as many ranks do, where last bits are lost."""
+    """Averages as several ranks do, which loses the last bits."""
 
     def average(self, arrays):
         for array in arrays.values():
@@ -145,13 +145,13 @@ def test_the_frozen_part_is_among_what_a_checkpoint_is_made_for(settings, tmp_pa
     train(settings(**given, num_epochs=1))
     with pytest.raises(InputError, match=r"with freeze_until 4, not 1: give the same --freeze-un"):
         train(settings(**{**given, "freeze_until": "1"}, resume="auto"))
-    train(settings(**given, resume="auto"))  # with the optimiser's arrays of the rest
+    train(settings(**given, resume="auto"))  # with the optimizer's arrays of the rest
 
 
 # Two updates of weights of 1 by gradients of 1, lr 0.01, without weight decay. With r the rate:
 # nag: b = -r, w = 1 - 1.9 r; then w - 0.81 r - 1.9 r.       sgd: 1 - r - 1.9 r.   adam: r each.
 # lars, eta 1: trust |w| / |g|, so v = 1, then 0.9 + (1 - r); w = 1 - r - r (1.9 - r).
-# adabound, final_lr 1e-5: steps bound by 1e-5 (1 + 1 / (0.001 t)), t = 1, 2, times m = 0.1, 0.19.
+# adabound, final_lr 1e-5: steps bounded by 1e-5 (1 + 1 / (0.001 t)), t = 1, 2, times m = 0.1, 0.19.
 TWICE = {"nag": (1 - 4.61 * 0.01, 1 - 4.61 * 0.1), "sgd": (1 - 2.9 * 0.01, 1 - 2.9 * 0.1),
          "adam": (0.98, 0.8), "lars": (0.9711, 0.72),
          "adabound": (1 - 1.001e-3 - 9.519e-4, 1 - 1.001e-2 - 9.519e-3)}

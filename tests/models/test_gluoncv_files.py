@@ -1,4 +1,4 @@
-"""Files of parameters that GluonCV's networks wrote, in each of the ways they may."""
+"""Parameter files written by GluonCV's networks, in each of the possible ways."""
 
 import gluoncv_networks
 import mxnet as mx
@@ -16,7 +16,7 @@ CLASSES = 6
 @pytest.fixture(scope="module", params=["resnet18_v1", "resnet18_v1d", "mobilenetv2_0.25",
                                         "cifar_resnet20_v1"])
 def theirs(request):
-    """(name, GluonCV's network, pictures, its outputs)."""
+    """(name, GluonCV's network, images, its outputs)."""
     mx.random.seed(0)
     net = gluoncv_networks.build(request.param, classes=CLASSES)
     net.initialize()
@@ -81,6 +81,6 @@ def test_old_names_of_another_network_are_refused_by_name(tmp_path):
     net.infer_shape(mx.nd.zeros((1, 3, 32, 32)))
     net.initialize()
     WAYS["prefixed"](net, tmp_path / "other.params")
-    with pytest.raises(InputError, match=r"lacks conv1\.weight, .* has resnetv1b_conv0_weight"):
+    with pytest.raises(InputError, match=r"missing conv1\.weight, .* unexpected resnetv1b_conv0_weight"):
         load_parameters(get_model("resnet18_v1b", classes=CLASSES), tmp_path / "other.params",
                         mx.cpu())

@@ -1,4 +1,4 @@
-"""Old names of parameters: those that GluonCV's own networks give them."""
+"""Old parameter names: those of GluonCV's own networks."""
 
 import gluoncv_networks
 import pytest
@@ -10,7 +10,7 @@ from gluon_tricks.models.zoo import get_model
 
 
 def pairs(network):
-    """(name behind the prefix, structural name) of each parameter."""
+    """(name after the prefix, structural name) of each parameter."""
     structural = {parameter: name
                   for name, parameter in network._collect_params_with_prefix().items()}
     return [(name[len(network.prefix):], structural[parameter])
@@ -29,7 +29,7 @@ def test_gluoncv_s_names_behind_any_prefix_are_paired_with_structural_ones(name)
 
 
 def test_names_with_counters_of_the_whole_process_are_paired_in_their_order():
-    """Of parts that have no prefix of their network's."""
+    """For parts without their network's prefix."""
     first, second = (gluoncv_networks.build("mobilenetv3_small", classes=7) for _ in range(2))
     names = [dict(pairs(network)) for network in (first, second)]
     assert names[0].keys() != names[1].keys()

@@ -14,7 +14,7 @@ from gluon_tricks.models.resnet import resnet
 
 
 def by_definition(x, gamma, beta, groups, epsilon):
-    """arXiv 1803.08494, equations 1, 2, 6 and 7, a sample and a group at a time."""
+    """arXiv 1803.08494, equations 1, 2, 6 and 7, one sample and group at a time."""
     y = np.empty(x.shape, np.float64)
     size = x.shape[1] // groups
     for sample in range(len(x)):
@@ -41,7 +41,7 @@ def pictures(channels=64):
 @pytest.mark.parametrize("hybrid", [False, True])
 @pytest.mark.parametrize(("options", "groups", "epsilon"), [
     ({}, 32, 1e-5), ({"in_channels": 64}, 32, 1e-5), ({"groups": 4, "epsilon": 0.5}, 4, 0.5)])
-def test_each_group_of_a_sample_is_normalised_alone(options, groups, epsilon, hybrid):
+def test_each_group_of_a_sample_is_normalized_alone(options, groups, epsilon, hybrid):
     block, x = ready(GroupNorm(**options)), pictures()
     if hybrid:
         block.hybridize(static_alloc=True, static_shape=True)
@@ -82,7 +82,7 @@ def test_a_file_of_gluoncv_s_resnet_loads_and_gives_its_outputs(tmp_path):
     assert asked.keys() == ours._collect_params_with_prefix().keys()
 
 
-def test_fp16_is_normalised_in_fp32():
+def test_fp16_is_normalized_in_fp32():
     block = nn.HybridSequential()
     block.add(GroupNorm())
     block.cast("float16")
@@ -107,7 +107,7 @@ def test_what_is_neither_scaled_nor_shifted_has_nothing_to_train():
 
 
 def test_channels_that_do_not_fall_into_groups_are_refused():
-    with pytest.raises(ValueError, match="48 channels do not fall into 32 groups"):
+    with pytest.raises(ValueError, match="48 channels cannot be divided into 32 groups"):
         GroupNorm(in_channels=48)
     with pytest.raises(mx.MXNetError):  # 16 of 32x32 values would, sliced through the channels
         GroupNorm()(mx.sym.var("data")).infer_shape(data=(2, 16, 32, 32))

@@ -1,4 +1,4 @@
-"""Parameter files: whole or not at all, and refused in one line where they do not fit."""
+"""Parameter files: complete or not at all, and refused in one line if they do not fit."""
 
 import os
 import struct
@@ -163,7 +163,7 @@ def test_every_truncation(file):
     whole = file.read_bytes()
     for length in [*range(0, len(whole), 37), len(whole) - 1]:
         file.write_bytes(whole[:length])
-        assert "no whole .params file" in refusal(file)
+        assert "not a complete .params file" in refusal(file)
 
 
 def little(*numbers):
@@ -178,7 +178,7 @@ AGES = {"today's": [("I", 0xF993FAC9), ("i", 0), ("i", 2), ("q", 1), ("q", 3)],
 
 @pytest.mark.parametrize("age", AGES)
 def test_files_of_every_age_are_read(file, age):
-    """Written from MXNet's source, ndarray.cc; GluonCV's oldest parameters are of the last."""
+    """Written from MXNet's source, ndarray.cc; GluonCV's oldest parameters have the last one."""
     head = little(("Q", 0x112), ("Q", 0), ("Q", 1), *AGES[age], ("i", 1), ("i", 0), ("i", 0))
     numbers = np.array([1.5, -2, 3], "<f4").tobytes()
     file.write_bytes(head + numbers + little(("Q", 1), ("Q", 1)) + b"a")
@@ -202,7 +202,7 @@ def test_sizes_that_do_not_add_up_are_refused_before_memory_is_taken_for_them(fi
     at %= len(data)
     data[at:at + struct.calcsize(form)] = struct.pack(f"<{form}", number)
     file.write_bytes(data)
-    assert "no whole .params file" in refusal(file)
+    assert "not a complete .params file" in refusal(file)
 
 
 def test_random_damage_is_read_or_refused(file):

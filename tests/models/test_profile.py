@@ -82,8 +82,8 @@ def test_frozen_parameters_are_not_counted():
 
 def test_mobilenet_with_its_grouped_convolutions():
     result = profile(get_model("mobilenet1.0"))
-    assert result.parameters == 4_231_976  # as Keras counts its trainable ones
-    assert result.multiply_adds == 568_740_352  # the paper of MobileNet says 569 M
+    assert result.parameters == 4_231_976  # as Keras counts trainable ones
+    assert result.multiply_adds == 568_740_352  # MobileNet's paper says 569 M
     depthwise = [layer for layer in result.layers if layer.output == (32, 112, 112)
                  and layer.kind == "Convolution"]
     assert [layer.multiply_adds for layer in depthwise] == [112**2 * 32 * 27, 112**2 * 32 * 9]

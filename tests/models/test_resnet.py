@@ -52,7 +52,7 @@ def train_pass(net, images):
 
 
 def assert_close(got, want, what="", floor=0.0):
-    """To 1e-5 of the largest magnitude, or of `floor` where that is greater."""
+    """To 1e-5 of the largest magnitude, or of `floor` if that is greater."""
     assert got.shape == want.shape, what
     assert np.isfinite(want).all(), what
     largest = max(np.abs(want).max(), floor)
@@ -71,7 +71,7 @@ def check_against_gluoncv(name, folder, images, **options):
     assert got_grads.keys() == want_grads.keys()
     typical = np.median([np.abs(grad).max() for grad in want_grads.values()])
     for parameter, grad in want_grads.items():
-        # a bias ahead of a BatchNorm has the gradient 0 and shows nothing but rounding
+        # a bias before a BatchNorm has the gradient 0 and shows only rounding
         assert_close(got_grads[parameter], grad, f"gradient of {parameter}", floor=1e-2 * typical)
     for parameter in parameters(theirs):
         if "running" in parameter:
@@ -217,7 +217,7 @@ def test_downsampling_blocks_are_those_of_figure_2(version):
         assert [found[name] for name in names[0]] == path_a
         assert [found[name] for name in names[1]] == path_b
     strided = [name for name, (_, stride) in found.items() if stride != 1]
-    assert len(strided) == 1 + 3 * (1 + (path_b == [(1, 2)]))  # the stem's, and none elsewhere
+    assert len(strided) == 1 + 3 * (1 + (path_b == [(1, 2)]))  # the stem's, and nowhere else
 
 
 def test_stems_of_figure_2():

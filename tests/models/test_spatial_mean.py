@@ -93,7 +93,7 @@ def train_pass(net):
     rng = np.random.default_rng(3)
     data = mx.nd.array(rng.normal(0, 1, (2, 3, 64, 64)))
     data.attach_grad()
-    mx.random.seed(4)  # MobileNetV3 drops out
+    mx.random.seed(4)  # MobileNetV3 has dropout
     with autograd.record():
         out = net(data)
     out.backward(mx.nd.array(rng.normal(0, 1, out.shape)))
@@ -116,7 +116,7 @@ def test_outputs_and_gradients_are_those_of_gluoncv_s_network(name):
     typical = np.median([np.abs(value).max() for value in want.values()])
     assert typical > 1e-3
     for key, value in want.items():
-        # what is 0 but for rounding (a bias ahead of a BatchNorm) shows nothing
+        # what is 0 up to rounding (a bias before a BatchNorm) shows nothing
         largest = max(np.abs(value).max(), 0.1 * typical)
         assert np.abs(got[key] - value).max() <= 3e-5 * largest, key
 
@@ -135,7 +135,7 @@ def test_the_graph_differs_in_the_pools_alone(name):
 
 
 def parameter_names(name, monkeypatch):
-    """Names of parameters and of children before and after, of a network as `get_model` builds it.
+    """A network's parameter and child names before and after, as `get_model` builds it.
 
     None for a name that is refused.
     """
@@ -172,7 +172,7 @@ def test_names_stay_in_every_network_of_the_zoo(monkeypatch):
 
 
 class Holder(nn.HybridBlock):
-    """A block with a pool as an attribute ahead of a layer, and the same pool in a container."""
+    """A block with a pool as an attribute before a layer, and the same pool in a container."""
 
     def __init__(self, **pool):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Networks by name, and what is said of names and options that do not exist."""
+"""Networks by name, and the errors for names and options that do not exist."""
 
 import re
 
@@ -57,7 +57,7 @@ def test_pruned_networks_parameters_are_in_the_file_that_gluoncv_takes(monkeypat
 def test_every_name_is_listed_once_and_sorted():
     names = model_names()
     assert names == sorted(set(names))
-    assert {"resnet18_v1c", "resnet18_v1d", "resnet34_v1d"} < set(names)  # GluonCV has not these
+    assert {"resnet18_v1c", "resnet18_v1d", "resnet34_v1d"} < set(names)  # GluonCV lacks these
     assert set(model_zoo.get_model_list()) < set(names)
 
 
@@ -125,7 +125,7 @@ def blocks(name, **options):
 
 
 def test_last_gamma_zeroes_mobilenetv3_s_blocks_with_a_shortcut_alone():
-    """GluonCV's takes the option and forgets it. A block without a shortcut would give zeros."""
+    """GluonCV's ignores the option. A block without a shortcut would output zeros."""
     ends = {block.use_short_cut_conv: set() for block in blocks("mobilenetv3_small")
             if hasattr(block, "use_short_cut_conv")}
     for block in blocks("mobilenetv3_small", last_gamma=True):
@@ -164,7 +164,7 @@ def test_group_norm_is_in_every_place_of_batch_norm(name):
 
 
 def test_channels_that_have_no_groups_are_refused():
-    with pytest.raises(InputError, match=r"16 channels do not fall into 32 groups.*--use-gn"):
+    with pytest.raises(InputError, match=r"16 channels cannot be divided into 32 groups.*--use-gn"):
         get_model("googlenet", use_gn=True)
 
 
@@ -175,10 +175,10 @@ def shapes(network):
 
 
 @pytest.mark.parametrize(("name", "options", "same_as"), [
-    ("resnext50_32x4d", {"use_se": True}, "se_resnext50_32x4d"),  # GluonCV sets its flag back
+    ("resnext50_32x4d", {"use_se": True}, "se_resnext50_32x4d"),  # GluonCV resets its flag
     ("se_resnext50_32x4d", {"use_se": True}, "se_resnext50_32x4d"),
     ("vgg11", {"batch_norm": True}, "vgg11_bn"), ("vgg11_bn", {"batch_norm": True}, "vgg11_bn"),
-    ("resnest14", {"use_avd": True}, "resnest14")])  # which has such pools in any case
+    ("resnest14", {"use_avd": True}, "resnest14")])  # which always has such pools
 def test_an_option_makes_the_network_that_gluoncv_has_by_name(name, options, same_as):
     assert shapes(get_model(name, **options)) == shapes(model_zoo.get_model(same_as))
 

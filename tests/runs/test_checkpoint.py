@@ -332,4 +332,4 @@ def test_arrays_cut_or_garbled_with_the_right_checksum(saved, change):
     path = saved / "model.params"
     path.write_bytes(change(path.read_bytes()))
     seal(saved)
-    assert f"{path} is no whole .params file" in refusal(saved)
+    assert f"{path} is not a complete .params file" in refusal(saved)
