@@ -1,7 +1,7 @@
-"""Pack pictures into RecordIO (PREFIX.rec, .idx, .lst, .classes.json), or check what is packed.
+"""Pack images into RecordIO (PREFIX.rec, .idx, .lst, .classes.json), or check packed ones.
 
-    python scripts/im2rec.py FOLDER PREFIX            a folder of one folder a class
-    python scripts/im2rec.py PICTURES.lst PREFIX      lines of key, tab, label, tab, path
+    python scripts/im2rec.py FOLDER PREFIX            a folder with one folder per class
+    python scripts/im2rec.py IMAGES.lst PREFIX        lines of key, tab, label, tab, path
     python scripts/im2rec.py SOURCE.rec PREFIX --seekable   a packed set, transcoded
     python scripts/im2rec.py --verify PREFIX          read and decode every record
     python scripts/im2rec.py --reindex PREFIX         rebuild PREFIX.idx from PREFIX.rec
@@ -19,35 +19,35 @@ from gluon_tricks.errors import InputError
 def build_parser() -> cli.Parser:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", nargs="?", type=cli.path, metavar="FOLDER",
-                        help="pictures: a folder, a .lst, or, with --seekable, a .rec")
-    parser.add_argument("prefix", type=cli.path, metavar="PREFIX", help="path without its ending")
+                        help="images: a folder, a .lst, or, with --seekable, a .rec")
+    parser.add_argument("prefix", type=cli.path, metavar="PREFIX", help="path without extension")
     parser.add_argument("--verify", action="store_true", help="report damaged records by key and "
                         "byte offset; exit code 2 if there are any")
     parser.add_argument("--reindex", action="store_true", help="rebuild PREFIX.idx")
     pack = parser.add_argument_group("packing")
-    pack.add_argument("--root", type=cli.path, help="where a .lst's paths start (default: "
-                      "its folder)")
+    pack.add_argument("--root", type=cli.path, help="the folder a .lst's paths are relative to "
+                      "(default: its own)")
     pack.add_argument("--classes", type=cli.path, metavar="FILE", help="TRAIN.classes.json, so "
-                      "that a validation set has the training set's labels")
-    pack.add_argument("--resize", type=int, help="make the shorter edge so long")
-    pack.add_argument("--quality", type=int, help="of the JPEGs, 1 to 100 (default: 95)")
+                      "that a validation set gets the training set's labels")
+    pack.add_argument("--resize", type=int, help="resize the shorter edge to this length")
+    pack.add_argument("--quality", type=int, help="JPEG quality, 1 to 100 (default: 95)")
     pack.add_argument("--pass-through", action="store_true", help="store the files as they are")
     pack.add_argument("--seekable", action="store_true", help="transcode JPEGs losslessly to "
                       "restart intervals, so that the native decoder reads only what a crop needs: "
                       "same pixels, EXIF and ICC kept, progressive becomes sequential; other "
-                      "formats and faulty JPEGs are stored as they are. A .rec's records keep "
-                      "order, keys and labels")
-    pack.add_argument("--skip-damaged", action="store_true", help="leave out, and list, files that "
-                      "are no whole pictures (default: stop at the first)")
-    pack.add_argument("--seed", type=int, help="of the order (default: 0)")
+                      "formats and faulty JPEGs are stored as they are. The records of a .rec keep "
+                      "their order, keys and labels")
+    pack.add_argument("--skip-damaged", action="store_true", help="skip, and list, files that are "
+                      "not complete images (default: stop at the first)")
+    pack.add_argument("--seed", type=int, help="of the shuffled order (default: 0)")
     pack.add_argument("--no-shuffle", action="store_true", help="keep the sorted order")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads (default: one "
-                        "a core)")
+                        "per core)")
     return parser
 
 
 def check(flags: argparse.Namespace) -> None:
-    """Raise InputError for flags that do not go together."""
+    """Raise InputError for flags that cannot be combined."""
     packing = {"--root": flags.root, "--classes": flags.classes, "--resize": flags.resize,
                "--quality": flags.quality, "--pass-through": flags.pass_through,
                "--seekable": flags.seekable, "--skip-damaged": flags.skip_damaged,
@@ -55,17 +55,17 @@ def check(flags: argparse.Namespace) -> None:
     given = [flag for flag, value in packing.items() if value is not None and value is not False]
     mode = "--verify" if flags.verify else "--reindex"
     if flags.verify and flags.reindex:
-        raise InputError("--verify and --reindex: give one at a time")
+        raise InputError("--verify cannot be combined with --reindex: drop one of them")
     if (flags.verify or flags.reindex) and (flags.source or given):
-        raise InputError(f"{mode} takes PREFIX alone, without {flags.source or given[0]}")
+        raise InputError(f"{mode} takes only PREFIX: drop {flags.source or given[0]}")
     if not (flags.verify or flags.reindex) and flags.source is None:
         raise InputError("give both FOLDER and PREFIX (or --verify PREFIX)")
     if flags.source and flags.source.suffix == ".rec":
         check_transcode(flags.source, flags.seekable, given)
     if flags.pass_through and (flags.resize or flags.quality):
-        raise InputError("--pass-through stores files as they are: leave out --resize, --quality")
+        raise InputError("--pass-through stores files as they are: drop --resize and --quality")
     if flags.no_shuffle and flags.seed is not None:
-        raise InputError("--seed has no meaning with --no-shuffle: leave one of them out")
+        raise InputError("--seed cannot be combined with --no-shuffle: drop one of them")
     if flags.workers < 1 or not (flags.resize is None or 1 <= flags.resize <= 65500):
         raise InputError("--workers must be at least 1, --resize from 1 to 65500 (JPEG's limit)")
     if not 0 <= (flags.seed or 0) < 2**64:
@@ -75,24 +75,24 @@ def check(flags: argparse.Namespace) -> None:
 
 
 def check_transcode(source: Path, seekable: bool, given: list[str]) -> None:
-    """Raise InputError for flags that do not go with a packed source."""
+    """Raise InputError for flags that cannot be combined with a packed source."""
     if not seekable:
-        raise InputError(f"{source} is packed already: give --seekable to transcode its JPEGs, or "
+        raise InputError(f"{source} is already packed: give --seekable to transcode its JPEGs, or "
                          "a folder or .lst to pack")
     senseless = [flag for flag in given
                  if flag not in ("--pass-through", "--seekable", "--skip-damaged")]
     if senseless:
-        raise InputError(f"{senseless[0]} has no meaning with {source}, whose records are kept as "
-                         "they are but for --seekable: leave it out")
+        raise InputError(f"{senseless[0]} cannot be combined with {source}, whose records are only "
+                         "made seekable: drop it")
 
 
-def say(prefix: Path, pictures: int, classes: int, other: int, damaged: list[str]) -> None:
+def say(prefix: Path, images: int, classes: int, other: int, damaged: list[str]) -> None:
     """Report what was packed."""
     for line in damaged:
-        print(f"left out: {line}", file=sys.stderr)
-    print(f"{prefix}.rec: {pictures} pictures, {classes} classes"
+        print(f"skipped: {line}", file=sys.stderr)
+    print(f"{prefix}.rec: {images} images, {classes} classes"
           + f", {other} not seekable, stored as they were" * bool(other)
-          + f", {len(damaged)} left out" * bool(damaged))
+          + f", {len(damaged)} skipped" * bool(damaged))
 
 
 def transcode(flags: argparse.Namespace, progress) -> None:
@@ -112,14 +112,14 @@ def pack(flags: argparse.Namespace, progress) -> None:
     if flags.source.suffix == ".lst":
         listing = pack.list_lst(flags.source, flags.root, classes, seed)
     elif flags.root:
-        raise InputError("--root goes with a .lst, FOLDER's paths start at FOLDER")
+        raise InputError("--root does nothing without a .lst: drop it")
     else:
         listing = pack.list_folder(flags.source, classes, seed)
     encoding = pack.Encoding(flags.pass_through, flags.resize, flags.quality or 95, flags.seekable)
     done = pack.pack(listing, flags.prefix, encoding, workers=flags.workers,
                      skip_damaged=flags.skip_damaged,
-                     progress=lambda results: progress(results, len(listing.pictures)))
-    say(flags.prefix, len(listing.pictures) - len(done.damaged), len(listing.classes), done.other,
+                     progress=lambda results: progress(results, len(listing.images)))
+    say(flags.prefix, len(listing.images) - len(done.damaged), len(listing.classes), done.other,
         done.damaged)
 
 
@@ -135,7 +135,7 @@ def verify(prefix: Path, workers: int, progress) -> int:
     if report.unlisted:
         print(f"{report.unlisted} bytes of the .rec belong to no record of the .idx; move the .idx "
               f"away and run --reindex {prefix}")
-    return 0 if report.whole else 2
+    return 0 if report.intact else 2
 
 
 def main() -> int | None:
@@ -144,7 +144,7 @@ def main() -> int | None:
     from tqdm import tqdm
 
     def progress(results, total=None):
-        return tqdm(results, total=total, unit="picture", disable=None)
+        return tqdm(results, total=total, unit="image", disable=None)
 
     if flags.verify:
         return verify(flags.prefix, flags.workers, progress)

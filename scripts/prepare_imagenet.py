@@ -1,18 +1,18 @@
-"""ImageNet (ILSVRC2012) to OUT/train.rec and OUT/val.rec, verified. Run it again to go on.
+"""Pack ImageNet (ILSVRC2012) into OUT/train.rec and OUT/val.rec, verified. Rerun to resume.
 
     python scripts/prepare_imagenet.py DOWNLOADS OUT   ILSVRC2012_img_train.tar, _img_val.tar and
                                                        labels
     python scripts/prepare_imagenet.py FOLDER OUT      train/WNID/*.JPEG, and val/WNID/*.JPEG or
                                                        val/*.JPEG and labels
 
-The tars are read as they are, nothing is unpacked. A label is a WNID's place among the sorted ones.
-The labels of val pictures without class folders are looked for beside them, in this order, or are
-what --val-labels names:
+The tars are read as they are, nothing is unpacked. A label is a WNID's index among the sorted ones.
+The labels of val images without class folders are those given by --val-labels, else the first of
+these next to them:
 
     ILSVRC2012_devkit_t12.tar.gz, or its folder           the development kit
     val.txt                                               lines NAME WNID, or NAME LABEL (from 0)
     val.lst                                               lines KEY, LABEL, NAME between tabs
-    imagenet_2012_validation_synset_labels.txt            a WNID a line, in the names' order
+    imagenet_2012_validation_synset_labels.txt            a WNID per line, in the order of the names
     LOC_val_solution.csv                                  Kaggle's NAME,WNID BOX ...
 
 Pickles (GluonCV's imagenet_val_maps.pklz) are not read.
@@ -31,30 +31,30 @@ from gluon_tricks.errors import InputError, RunFault, Stopped
 def build_parser() -> cli.Parser:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=cli.path, metavar="DOWNLOADS|FOLDER",
-                        help="where the tars, or train/ and val/, are; the tars come first")
+                        help="where the tars, or train/ and val/, are; tars take precedence")
     parser.add_argument("out", type=cli.path, metavar="OUT", help="folder to write to")
     parser.add_argument("--val-labels", type=cli.path, metavar="FILE", help="labels of the "
-                        "validation pictures, in one of the forms above")
-    parser.add_argument("--resize", type=int, help="make the shorter edge so long (default: store "
-                        "the files as they are)")
-    parser.add_argument("--quality", type=int, help="make JPEGs anew, so good, 1 to 100 (with "
-                        "--resize: 95)")
+                        "validation images, in one of the forms above")
+    parser.add_argument("--resize", type=int, help="resize the shorter edge to this length "
+                        "(default: store the files as they are)")
+    parser.add_argument("--quality", type=int, help="re-encode as JPEGs of this quality, 1 to 100 "
+                        "(with --resize: 95)")
     parser.add_argument("--seekable", action="store_true", help="transcode JPEGs losslessly for "
                         "the native decoder, see im2rec.py")
-    parser.add_argument("--seed", type=int, default=0, help="of the order (default: 0)")
-    parser.add_argument("--skip-damaged", action="store_true", help="leave out, and list, files "
-                        "that are no whole pictures (default: stop at the first)")
-    parser.add_argument("--any-counts", action="store_true", help="take other numbers than 1281167 "
-                        "and 50000 pictures of 1000 classes")
+    parser.add_argument("--seed", type=int, default=0, help="of the shuffled order (default: 0)")
+    parser.add_argument("--skip-damaged", action="store_true", help="skip, and list, files that "
+                        "are not complete images (default: stop at the first)")
+    parser.add_argument("--any-counts", action="store_true", help="accept counts other than "
+                        "1281167 and 50000 images of 1000 classes")
     parser.add_argument("--no-verify", action="store_true", help="do not read and decode what was "
                         "packed")
     parser.add_argument("--workers", type=cli.positive, default=os.cpu_count(),
-                        help="threads (default: one a core)")
+                        help="threads (default: one per core)")
     return parser
 
 
 def check(flags: argparse.Namespace) -> None:
-    """Raise InputError for values that mean nothing."""
+    """Raise InputError for values out of range."""
     if not (flags.resize is None or 1 <= flags.resize <= 65500):
         raise InputError(f"--resize {flags.resize}: must be from 1 to 65500 (JPEG's limit)")
     if not (flags.quality is None or 1 <= flags.quality <= 100):
@@ -83,11 +83,11 @@ def prepare(flags: argparse.Namespace) -> None:
     prepared = imagenet.prepare(flags.source, flags.out, encoding, options, progress, say)
     for done in prepared:
         for line in done.damaged:
-            print(f"left out: {line}", file=sys.stderr)
-        print(f"{done.prefix}.rec: {done.pictures} pictures, {done.classes} classes, "
+            print(f"skipped: {line}", file=sys.stderr)
+        print(f"{done.prefix}.rec: {done.images} images, {done.classes} classes, "
               + imagenet.size_text(done.bytes)
               + f", {done.other} not seekable, stored as they were" * bool(done.other)
-              + f", {done.left_out} left out" * bool(done.left_out)
+              + f", {done.skipped} skipped" * bool(done.skipped)
               + (", not verified" if flags.no_verify else ", verified"))
     train, val = (shlex.quote(f"{done.prefix}.rec") for done in prepared)
     print("python scripts/train_imagenet.py --model resnet50_v1d --num-gpus 1 --batch-size 256 "
@@ -97,7 +97,7 @@ def prepare(flags: argparse.Namespace) -> None:
 def main() -> None:
     flags = build_parser().parse_args()
     check(flags)
-    again = f"go on with: python {shlex.join(sys.argv)}"
+    again = f"resume with: python {shlex.join(sys.argv)}"
     try:
         prepare(flags)
     except KeyboardInterrupt:
@@ -105,7 +105,7 @@ def main() -> None:
     except cli.Terminated:
         raise Stopped(signal.SIGTERM, f"stopped by SIGTERM; {again}") from None
     except OSError as error:  # a full disk
-        raise RunFault(f"{error}; mend that, and {again}") from error
+        raise RunFault(f"{error}; fix that, and {again}") from error
 
 
 if __name__ == "__main__":

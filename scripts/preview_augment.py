@@ -1,4 +1,4 @@
-"""Show what a network will see: samples of a set, augmented as training augments them, as a grid.
+"""Show what a network will see: a grid of samples, augmented as in training.
 
     python scripts/preview_augment.py --rec-train train.rec --out grid.png
 """
@@ -14,10 +14,10 @@ from gluon_tricks.errors import InputError
 def main() -> None:
     parser = cli.Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, type=cli.path, metavar="PNG",
-                        help="the picture to write; one that is there is written over")
-    parser.add_argument("--samples", type=int, default=8, help="records, a row each (default: 8)")
-    parser.add_argument("--epochs", type=int, default=6, help="epochs shown of each (default: 6); "
-                        "before them stands what validation makes of it")
+                        help="the image to write; an existing one is overwritten")
+    parser.add_argument("--samples", type=int, default=8, help="records, one per row (default: 8)")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs to show of each (default: "
+                        "6), after its validation sample")
     add_flags(parser, Settings, only=for_script(Settings, "preview"))
     parser.add_argument("--rec", dest="rec_train", help="the same as --rec-train")
     flags = parser.parse_args()
@@ -25,7 +25,7 @@ def main() -> None:
         raise InputError("--samples and --epochs must be at least 1")
     settings = from_flags(flags)
     if settings.data_backend == "mxnet":
-        raise InputError("--data-backend mxnet makes other samples each time: take another")
+        raise InputError("--data-backend mxnet makes different samples each time: use another")
 
     from gluon_tricks.classification.preview import (
         write_preview,  # late: MXNet takes seconds to import

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of a network, a layer at a time.
+"""Print the parameters and multiply-adds of a network, layer by layer.
 
     python scripts/profile_model.py --model resnet50_v1d
 """

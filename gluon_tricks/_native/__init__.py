@@ -1,1 +1,1 @@
-"""The C++ decoder and colour pass; data/native.py alone imports it."""
+"""The C++ decoder and color pass; only data/native.py imports it."""

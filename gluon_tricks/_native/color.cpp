@@ -18,7 +18,7 @@ struct Rgb {
     float r, g, b;
 };
 
-// JFIF's matrix; what lies outside the RGB cube is clipped.
+// JFIF's matrix; colors outside the RGB cube are clipped.
 ALWAYS_INLINE Rgb from_ycc(float y, float cb, float cr) {
     cb -= 128;
     cr -= 128;
@@ -26,7 +26,7 @@ ALWAYS_INLINE Rgb from_ycc(float y, float cb, float cr) {
             clip(y + 1.772f * cb, 255)};
 }
 
-// How far a channel falls below the value, as a share of the chroma; hue in sixths of the circle.
+// How far a channel is below the value, as a share of the chroma; hue in sixths of the circle.
 ALWAYS_INLINE float fall(float hue, float offset) {
     float k = hue + offset;
     k = k >= 6 ? k - 6 : k;
@@ -88,9 +88,9 @@ void to_half(const float* in, int count, uint16_t* out) {
         std::memcpy(&bits, in + i, 4);
         const uint32_t sign = bits >> 16 & 0x8000;
         bits &= 0x7FFFFFFF;
-        // Normal numbers: shift the exponent's bias, round the 13 bits that fall away.
+        // Normal numbers: shift the exponent's bias, round off the lowest 13 bits.
         const uint32_t normal = (bits - 0x38000000 + 0xFFF + (bits >> 13 & 1)) >> 13;
-        // Numbers below 2^-14: adding 0.5 leaves the wanted bits, rounded, at the end.
+        // Numbers below 2^-14: adding 0.5 moves the wanted bits, rounded, to the end.
         float magnitude;
         std::memcpy(&magnitude, &bits, 4);
         magnitude += 0.5f;
@@ -98,8 +98,8 @@ void to_half(const float* in, int count, uint16_t* out) {
         std::memcpy(&small, &magnitude, 4);
         small -= 0x3F000000;
         uint32_t half = bits < 0x38800000 ? small : normal;
-        half = bits >= 0x47800000 ? 0x7C00 : half;  // 65520 and more round up to it by themselves
-        half = bits > 0x7F800000 ? 0x7E00 : half;   // not a number
+        half = bits >= 0x47800000 ? 0x7C00 : half;  // 65520 and above already round up to it
+        half = bits > 0x7F800000 ? 0x7E00 : half;   // NaN
         out[i] = static_cast<uint16_t>(sign | half);
     }
 }

@@ -1,7 +1,7 @@
-// Compiles a function for newer processors besides the baseline; the best is taken at run time.
+// Compiles a function for newer processors in addition to the baseline; chosen at run time.
 #pragma once
 
-// The loader resolves such functions before a sanitizer's runtime is there.
+// The loader resolves such functions before a sanitizer's runtime is loaded.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define NATIVE_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))

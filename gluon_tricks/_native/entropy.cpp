@@ -5,7 +5,7 @@ namespace {
 
 int run_of(int symbol) {
     if (symbol & 15) return symbol >> 4;
-    return symbol == 0xF0 ? 15 : kEndOfBlock;  // as libjpeg: other sizes 0 end the block, too
+    return symbol == 0xF0 ? 15 : kEndOfBlock;  // as in libjpeg: other sizes 0 end the block too
 }
 
 // Calls visit(code, length, symbol) for each code in order.
@@ -127,7 +127,7 @@ bool AcTable::read(BitReader& in, int16_t* block, bool& flat) const {
             continue;
         }
         const int first = position + pair.run;
-        if (first >= kBlock - 1) {  // the block ends here, the second code is the next one's
+        if (first >= kBlock - 1) {  // the block ends here; the second code belongs to the next one
             bits.drop(pair.bits_of_first);
             block[kNaturalOrder.at[first]] = pair.first;
             flat = position == 1 && first > kEndOfBlock;
@@ -136,7 +136,7 @@ bool AcTable::read(BitReader& in, int16_t* block, bool& flat) const {
         }
         bits.drop(pair.bits);
         const int second = first + pair.advance;
-        block[kNaturalOrder.at[second]] = pair.second;  // where there is none: under the first
+        block[kNaturalOrder.at[second]] = pair.second;  // if none: overwritten below
         block[kNaturalOrder.at[first]] = pair.first;
         position = second + 1;
     }
@@ -154,7 +154,7 @@ bool AcTable::skip(BitReader& in) {
             lookups = kLookups - 1;
         }
         const uint32_t entry = skips_[bits.peek(kBits)];
-        // The last code of an entry belongs to this block only if those before leave room.
+        // An entry's last code belongs to this block only if those before it leave room.
         if (entry && position + static_cast<int>(entry >> 16) < kBlock) {
             bits.drop(entry & 255);
             position += entry >> 8 & 255;
@@ -176,7 +176,7 @@ void AcTable::build_pairs() {
             const uint32_t rest = index << used & ((1u << kBits) - 1);
             const uint32_t entry = entries_[rest];
             const int bits = entry & 15;
-            // 0 where the code or its value reaches beyond the index.
+            // 0 if the code or its value extends beyond the index.
             return entry >> 4 & 15 || used + bits > kBits ? 0 : entry;
         };
         const uint32_t first = entry_at(0);

@@ -1,7 +1,7 @@
 // The entropy stage of sequential JPEGs: Huffman codes to coefficients, or past them.
 //
-// Pictures are cropped, so many blocks are needed only for the bits they occupy: those are skipped
-// several codes at a time. Tables look up a code together with the value that follows it.
+// Images are cropped, so of many blocks only the number of bits matters: they are skipped several
+// codes at a time. Tables look up a code together with the value that follows it.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -11,10 +11,10 @@
 namespace native {
 
 constexpr int kBlock = 64;       // coefficients
-constexpr int kSpare = kBlock;   // where a coefficient beyond the 64th is put
+constexpr int kSpare = kBlock;   // where coefficients beyond the 64th go
 constexpr int kEndOfBlock = 128;  // a run longer than any block
 
-// Where each zigzag position lies in a block; kSpare beyond the 64th.
+// Where each zigzag position is in a block; kSpare beyond the 64th.
 struct NaturalOrder {
     uint8_t at[256] = {0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,
                        12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,  7,  14, 21, 28,
@@ -26,10 +26,10 @@ struct NaturalOrder {
 };
 inline constexpr NaturalOrder kNaturalOrder;
 
-// Bits of a buffer that holds no stuffing and at least kPadding bytes after its end.
+// Reads bits from a buffer without stuffing, followed by at least kPadding bytes.
 class BitReader {
 public:
-    static constexpr int kPadding = 4096;  // more than the ten blocks of an MCU can take
+    static constexpr int kPadding = 4096;  // more than the ten blocks of an MCU can consume
 
     BitReader() = default;
     BitReader(const uint8_t* start, const uint8_t* end) : next_(start), end_(end) {}
@@ -47,7 +47,7 @@ public:
         bits_ <<= count;
         count_ -= count;
     }
-    // The next `count` bits (1 to 15) as a JPEG codes numbers of that size.
+    // The next `count` bits (1 to 15), decoded as a JPEG codes numbers of that size.
     int number(int count) {
         const int value = static_cast<int>(peek(count));
         drop(count);
@@ -63,23 +63,23 @@ private:
     const uint8_t* end_ = nullptr;
 };
 
-// A canonical code, for those that are longer than a table's index.
+// A canonical Huffman code, for codes longer than a table's index.
 class LongCodes {
 public:
     void build(const HuffmanSpec& spec);
-    // Takes the code of at least `shortest` bits; its symbol, or -1 where there is none such.
+    // Reads a code of at least `shortest` bits. Returns its symbol, or -1 if there is no such code.
     int read(BitReader& in, int shortest) const;
 
 private:
-    uint32_t end_[17];   // the first code of each length that is too large, shifted to 16 bits
-    int offset_[17];     // of its symbols, less its first code
+    uint32_t end_[17];   // for each length, one past its last code, shifted to 16 bits
+    int offset_[17];     // the index of its first symbol, minus its first code
     uint8_t symbols_[256];
 };
 
 class DcTable {
 public:
     void build(const HuffmanSpec& spec);
-    // Reads a difference; false where there is no such code.
+    // Reads a difference; false if there is no such code.
     bool read(BitReader& in, int& difference) const {
         in.refill();
         const int entry = entries_[in.peek(kBits)];
@@ -102,32 +102,32 @@ private:
 class AcTable {
 public:
     void build(const HuffmanSpec& spec);
-    // Reads the 63 AC coefficients of a block into `block`, [kBlock + 1], natural order, zeros
-    // before. `flat` says whether all are 0. False where the data are damaged.
+    // Reads the 63 AC coefficients of a block into `block`, [kBlock + 1], in natural order, which
+    // must be zeroed. `flat` says whether all are 0. Returns false if the data are damaged.
     bool read(BitReader& in, int16_t* block, bool& flat) const;
-    // Reads past them.
+    // Skips the AC coefficients of a block. Returns false if the data are damaged.
     bool skip(BitReader& in);
 
 private:
     static constexpr int kBits = 11;
     static constexpr int kLookups = 4;  // between refills
-    static_assert(kLookups * kBits <= 56, "the bits that a refill leaves at least");
-    // One code: value << 16 | run << 8 | size << 4 | length: size 0 where the value is in the
-    // entry, which includes the end of a block (run kEndOfBlock, value 0) and a run of 16 (run 15,
-    // value 0). All 0: a code longer than kBits.
+    static_assert(kLookups * kBits <= 56, "a refill guarantees only 56 bits");
+    // One code: value << 16 | run << 8 | size << 4 | length. Size is 0 if the value is in the
+    // entry, as for the end of a block (run kEndOfBlock, value 0) and a run of 16 (run 15, value
+    // 0). All 0: a code longer than kBits.
     uint32_t entries_[1 << kBits];
     // Two codes with their values, or one.
     struct Pair {
         int16_t first, second;
         uint8_t run;      // positions before the first
-        uint8_t advance;  // positions from the first to the second; 0: there is none
+        uint8_t advance;  // positions from the first to the second; 0: there is no second
         uint8_t bits;     // of both
-        // 0 where the first one's value has not room enough: then `bits` are the code's alone and
-        // `advance` is the value's size; both are 0 where the code has not room enough.
+        // 0 if the first value does not fit into the index: then `bits` are those of its code and
+        // `advance` is the value's size; both are 0 if the code does not fit either.
         uint8_t bits_of_first;
     };
     Pair pairs_[1 << kBits];
-    // Several codes: positions before the last one << 16 | positions << 8 | bits. All 0: none fits.
+    // Several codes: positions before the last one << 16 | positions << 8 | bits. 0: none fits.
     uint32_t skips_[1 << kBits];
     bool has_skips_ = false;
     LongCodes long_;
@@ -137,7 +137,7 @@ private:
     bool step(BitReader& in, int& position, int& value) const;
 };
 
-// The tables of the last picture, kept while the next one's are the same.
+// The tables of the last image, kept as long as the next image has the same.
 class Tables {
 public:
     void prepare(const Header& header);

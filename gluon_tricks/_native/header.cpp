@@ -6,7 +6,7 @@
 namespace native {
 namespace {
 
-// The bytes of one marker segment, read with bounds checks: beyond the end everything is 0.
+// Reads the bytes of a marker segment with bounds checks: beyond the end everything is 0.
 class Reader {
 public:
     Reader(const uint8_t* data, size_t size) : data_(data), size_(size) {}
@@ -24,19 +24,19 @@ private:
     size_t size_, at_ = 0;
 };
 
-bool read_quantisation(Reader in, Header& header) {
+bool read_quantization(Reader in, Header& header) {
     while (in.left()) {
         const int precision_and_number = in.u8();
         const int wide = precision_and_number >> 4, number = precision_and_number & 15;
         if (wide > 1 || number > 3 || in.left() < (wide ? 128u : 64u)) return false;
-        for (uint16_t& step : header.quantisation[number])
+        for (uint16_t& step : header.quantization[number])
             step = static_cast<uint16_t>(wide ? in.u16() : in.u8());
-        header.quantised[number] = true;
+        header.quantized[number] = true;
     }
     return true;
 }
 
-// Also checks that the counts make a prefix code, so that no table built from it overflows.
+// Also checks that the counts form a prefix code, so that no table built from it overflows.
 bool read_huffman(Reader in, Header& header) {
     while (in.left()) {
         const int class_and_number = in.u8();
@@ -79,11 +79,11 @@ bool read_frame(Reader in, Header& header) {
         const int sampling = in.u8();
         component.h = sampling >> 4;
         component.v = sampling & 15;
-        component.quantisation = in.u8();
+        component.quantization = in.u8();
         if (component.h < 1 || component.h > 4 || component.v < 1 || component.v > 4 ||
-            component.quantisation > 3)
+            component.quantization > 3)
             return false;
-        // A scan of one component has one block an MCU, whatever its sampling.
+        // In a scan of one component an MCU is one block, whatever its sampling.
         if (header.components == 1) component.h = component.v = 1;
         header.max_h = std::max(header.max_h, component.h);
         header.max_v = std::max(header.max_v, component.v);
@@ -94,7 +94,7 @@ bool read_frame(Reader in, Header& header) {
     return blocks <= 10;  // the standard's limit
 }
 
-// Only the scan that holds the whole picture, components in the frame's order, will do.
+// Accepts only a scan with the whole image and its components in the frame's order.
 bool read_scan(Reader in, Header& header) {
     if (header.components == 0 || in.u8() != header.components) return false;
     for (int i = 0; i < header.components; i++) {
@@ -104,14 +104,14 @@ bool read_scan(Reader in, Header& header) {
         component.dc = tables >> 4;
         component.ac = tables & 15;
         if (component.dc > 3 || component.ac > 3 || !header.dc[component.dc].given ||
-            !header.ac[component.ac].given || !header.quantised[component.quantisation])
+            !header.ac[component.ac].given || !header.quantized[component.quantization])
             return false;
     }
     const int first = in.u8(), last = in.u8(), approximation = in.u8();
     return first == 0 && last == 63 && approximation == 0;
 }
 
-// The numbers of a TIFF header, which EXIF is; each is checked by its user.
+// The numbers of a TIFF header, as used by EXIF; callers check the bounds.
 struct Tiff {
     const uint8_t* data;
     size_t size;
@@ -124,14 +124,14 @@ struct Tiff {
         const size_t first = u16(at), second = u16(at + 2);
         return little ? second << 16 | first : first << 16 | second;
     }
-    // Whether OpenCV can read the entry at `at`: it gives up at a text or fraction it cannot.
+    // Whether OpenCV can read the entry at `at`: texts or fractions out of bounds make it give up.
     bool readable(size_t at) const {
         const size_t length = u32(at + 4), place = u32(at + 8);
         switch (u16(at)) {
             case 0x010E: case 0x010F: case 0x0110: case 0x0131: case 0x0132: case 0x8298:
                 return length <= 4 || (place <= size && length <= size - place);
             case 0x011A: case 0x011B: case 0x013E: case 0x013F: case 0x0211: case 0x0214:
-                return size >= 48 && place <= size - 48;  // six fractions, the longest there are
+                return size >= 48 && place <= size - 48;  // six fractions, the longest list
             default:
                 return true;
         }
@@ -139,8 +139,8 @@ struct Tiff {
 };
 
 // The orientation tag of the first image directory, found as OpenCV finds it: in the first APP1,
-// six bytes in, whatever the tag's type. 1 where there is none or it makes no sense, 0 where
-// OpenCV may see something else in damaged entries.
+// six bytes in, whatever the tag's type. 1 if it is missing or invalid, 0 if OpenCV may read
+// damaged entries differently.
 int read_orientation(Reader in) {
     in.skip(6);  // "Exif\0\0"
     const Tiff tiff{in.here(), in.left(), in.left() > 0 && in.here()[0] == 'I'};
@@ -161,7 +161,7 @@ int read_orientation(Reader in) {
     return 1;
 }
 
-// transcode.cpp says how the index is written.
+// See transcode.h for the layout of the index.
 void read_index(Reader in, Header& header) {
     static const char name[] = "GLUONTRICKS";  // with its final 0
     if (in.left() < 14 || std::memcmp(in.here(), name, 12)) return;
@@ -171,7 +171,7 @@ void read_index(Reader in, Header& header) {
     header.segments = in.left() / 2;
 }
 
-// As libjpeg decides, of three components.
+// Decides as libjpeg does for three components.
 bool is_ycc(const Header& header, bool jfif, int adobe_transform) {
     if (jfif) return true;
     if (adobe_transform >= 0) return adobe_transform != 0;
@@ -204,7 +204,7 @@ void read_header(const uint8_t* data, size_t size, Header& header) {
         switch (marker) {
             case 0xC0: case 0xC1: good = header.components == 0 && read_frame(in, header); break;
             case 0xC4: good = read_huffman(in, header); break;
-            case 0xDB: good = read_quantisation(in, header); break;
+            case 0xDB: good = read_quantization(in, header); break;
             case 0xDD: header.restart_interval = in.u16(); break;
             case 0xE0: jfif |= in.left() >= 14 && !std::memcmp(in.here(), "JFIF", 5); break;
             case 0xE1:

@@ -7,12 +7,12 @@ namespace native {
 
 constexpr int kMaxSide = 65500;  // libjpeg's limit
 
-// A part of a picture, in pixels.
+// A rectangle in an image, in pixels.
 struct Rect {
     int top, left, height, width;
 };
 
-// A Huffman code as the file gives it.
+// A Huffman code as given in the file.
 struct HuffmanSpec {
     uint8_t counts[17] = {};    // codes of each length, 1 to 16
     uint8_t symbols[256] = {};  // in the order of their codes
@@ -21,12 +21,12 @@ struct HuffmanSpec {
 
 struct Component {
     int id, h, v;  // sampling factors
-    int quantisation, dc, ac;  // numbers of its tables
+    int quantization, dc, ac;  // numbers of its tables
 };
 
 enum class Kind {
-    sequential,  // 8-bit Huffman, one scan of grey or YCbCr: what Planes decodes
-    other,       // another kind of JPEG, or damaged, or no JPEG: for OpenCV to judge
+    sequential,  // 8-bit Huffman, one scan of gray or YCbCr: what Planes decodes
+    other,       // another kind of JPEG, damaged, or not a JPEG: left to OpenCV
 };
 
 struct Header {
@@ -38,13 +38,13 @@ struct Header {
     int max_h = 1, max_v = 1;
     int restart_interval = 0;    // in MCUs; 0: none
     size_t scan = 0;             // where the entropy-coded data start
-    uint16_t quantisation[4][64];  // in zigzag order
-    bool quantised[4] = {};        // which of them the file gives
+    uint16_t quantization[4][64];  // in zigzag order
+    bool quantized[4] = {};        // which of them the file defines
     HuffmanSpec dc[4], ac[4];
     const uint8_t* index = nullptr;  // lengths of the restart segments, big-endian u16
     size_t segments = 0;             // how many the index has
 
-    // Height and width of the upright picture.
+    // Height and width of the upright image.
     bool transposed() const { return orientation >= 5; }
     int upright_height() const { return transposed() ? width : height; }
     int upright_width() const { return transposed() ? height : width; }

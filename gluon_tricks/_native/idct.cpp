@@ -11,7 +11,7 @@ constexpr int kConstBits = 13, kPass1Bits = 2;  // of libjpeg's fixed-point numb
 
 constexpr int fix(double x) { return static_cast<int>(x * (1 << kConstBits) + 0.5); }
 
-// Unsigned, since damaged pictures overflow.
+// Unsigned, because damaged images overflow.
 int descale(uint32_t x, int bits) {
     return static_cast<int32_t>(x + (1u << (bits - 1))) >> bits;
 }
@@ -21,7 +21,7 @@ uint8_t sample(int x) {
     return static_cast<uint8_t>(x < 0 ? 0 : x > 255 ? 255 : x);
 }
 
-// libjpeg multiplies in 16 bits where it has SIMD.
+// With SIMD, libjpeg multiplies in 16 bits.
 int coefficient(const int16_t* block, const int16_t* steps, int at) {
     return static_cast<int16_t>(block[at] * steps[at]);
 }
@@ -36,7 +36,7 @@ uint8_t flat_sample(int dc, int step) {
 
 namespace {
 
-// a * first + b * second of the low and the high four lanes, 32 bits each.
+// a * first + b * second for the low and the high four lanes, 32 bits each.
 struct Wide {
     __m128i low, high;
 };
@@ -68,7 +68,7 @@ __m128i narrow(Wide a) {
                            _mm_srai_epi32(_mm_add_epi32(a.high, half), bits));
 }
 
-// One dimension, of eight columns at once; rows in and out.
+// One dimension of eight columns at once; rows in and out.
 template <int bits>
 inline __attribute__((always_inline)) void pass(__m128i* row) {
     const int z5 = fix(1.175875602);
@@ -135,7 +135,7 @@ void idct_8x8(const int16_t* block, const int16_t* steps, uint8_t* out, ptrdiff_
 
 namespace {
 
-// One dimension: eight numbers `step` apart, to eight others.
+// One dimension: from eight numbers, `step` apart, to eight.
 template <class Out>
 void pass(const int* in, int step, Out out) {
     const uint32_t i0 = in[0], i2 = in[2 * step], i4 = in[4 * step], i6 = in[6 * step];
@@ -174,7 +174,7 @@ void idct_8x8(const int16_t* block, const int16_t* steps, uint8_t* out, ptrdiff_
 
 namespace {
 
-// One dimension of eight numbers `step` apart to four; coefficient 4 does not count.
+// One dimension: from eight numbers, `step` apart, to four; coefficient 4 is not used.
 template <class Out>
 void pass_to_4(const int* in, int step, Out out) {
     const uint32_t tmp0 = static_cast<uint32_t>(in[0]) << (kConstBits + 1);
@@ -191,7 +191,7 @@ void pass_to_4(const int* in, int step, Out out) {
     out(3, tmp0 + tmp2 - outer);
 }
 
-// To two; coefficients 2, 4 and 6 do not count.
+// The same to two; coefficients 2, 4 and 6 are not used.
 template <class Out>
 void pass_to_2(const int* in, int step, Out out) {
     const uint32_t tmp10 = static_cast<uint32_t>(in[0]) << (kConstBits + 2);

@@ -1,13 +1,13 @@
-// Inverse DCTs, bit for bit those of libjpeg's "islow" method, whole and reduced, for the
-// coefficients that pictures have (where its 16-bit arithmetic overflows, ours may differ).
+// Inverse DCTs, full-size and reduced, bit-identical to libjpeg's "islow" method for the
+// coefficients that images have (where its 16-bit arithmetic overflows, ours may differ).
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 namespace native {
 
-// Coefficients in natural order, [64], and the quantisation steps they are multiplied by, to
-// samples. Of the reduced ones, each sample is about the mean of a square of the whole one's.
+// From coefficients in natural order, [64], and the quantization steps to multiply them by, to
+// samples. A sample of a reduced one is about the mean of a square of full-size samples.
 using Idct = void (*)(const int16_t* block, const int16_t* steps, uint8_t* out, ptrdiff_t stride);
 
 void idct_8x8(const int16_t* block, const int16_t* steps, uint8_t* out, ptrdiff_t stride);

@@ -1,4 +1,4 @@
-// What Python sees of the native decoder; gluon_tricks/data/native.py wraps it.
+// The native decoder's Python interface; gluon_tricks/data/native.py wraps it.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -25,7 +25,7 @@ using Doubles = py::array_t<double, py::array::c_style>;
 using Integers = py::array_t<int64_t, py::array::c_style>;
 
 constexpr uint32_t kMagic = 0xCED7230A;   // of a RecordIO frame
-constexpr size_t kKeep = size_t{16} << 20;  // a larger buffer is given back by a smaller record
+constexpr size_t kKeep = size_t{16} << 20;  // a smaller record frees a larger buffer
 constexpr size_t kFrame = 8, kHead = 24;  // bytes of a frame's head, of a record's header
 constexpr int64_t kMost = int64_t{1} << 29;  // a file, like a record, must be shorter
 
@@ -33,7 +33,7 @@ void require(bool condition, const char* what) {
     if (!condition) throw std::invalid_argument(what);
 }
 
-// `length` bytes of a file from `offset` on. False where it does not hold them.
+// Reads `length` bytes of a file at `offset`. Returns false if the file does not have them.
 bool read_bytes(int file, int64_t offset, size_t length, std::vector<uint8_t>& bytes) {
     if (bytes.size() > kKeep && length < kKeep) std::vector<uint8_t>().swap(bytes);
     bytes.resize(length);
@@ -47,7 +47,7 @@ bool read_bytes(int file, int64_t offset, size_t length, std::vector<uint8_t>& b
     return true;
 }
 
-// A file descriptor that is closed in the end.
+// A file descriptor that closes itself.
 struct File {
     explicit File(int descriptor) : number(descriptor) {}
     ~File() {
@@ -58,21 +58,20 @@ struct File {
     const int number;
 };
 
-// Where the encoded pictures of a batch come from. Any number of threads may read at once.
-class Pictures {
+// Where the encoded images of a batch come from. Thread-safe.
+class EncodedImages {
 public:
-    virtual ~Pictures() = default;
+    virtual ~EncodedImages() = default;
     virtual ssize_t count() const = 0;
-    // The picture of a row: within `bytes`, from `start` to their end. False where it cannot be
-    // read.
+    // Reads the image of a row into `bytes`, from `start` to the end. Returns false on failure.
     virtual bool read(int row, std::vector<uint8_t>& bytes, size_t& start) const = 0;
 };
 
 // Records of one frame each, in an open .rec.
-class Records : public Pictures {
+class Records : public EncodedImages {
 public:
     Records(int file, Integers offsets, Integers lengths)
-        : file_(fcntl(file, F_DUPFD_CLOEXEC, 0)),  // our own: the other may be closed meanwhile
+        : file_(fcntl(file, F_DUPFD_CLOEXEC, 0)),  // our own: Python's may be closed meanwhile
           offsets_(offsets), lengths_(lengths) {
         require(file_.number >= 0, "the file is closed");
         require(lengths.size() == offsets.size(), "offsets and lengths differ in number");
@@ -94,8 +93,8 @@ private:
     Integers offsets_, lengths_;
 };
 
-// Files, by their paths; each is opened when it is read.
-class Files : public Pictures {
+// Files by path; each is opened when it is read.
+class Files : public EncodedImages {
 public:
     explicit Files(std::vector<std::string> paths) : paths_(std::move(paths)) {}
     ssize_t count() const override { return paths_.size(); }
@@ -111,18 +110,18 @@ private:
     std::vector<std::string> paths_;
 };
 
-// The samples of one batch. Any number of threads may make parts of it at once.
+// The samples of one batch. Threads may make parts of it concurrently.
 class Job {
 public:
-    Job(const Recipe& recipe, std::unique_ptr<Pictures> pictures, py::dict draws, py::array out)
-        : recipe_(recipe), pictures_(std::move(pictures)), out_(out), count_(pictures_->count()) {
+    Job(const Recipe& recipe, std::unique_ptr<EncodedImages> images, py::dict draws, py::array out)
+        : recipe_(recipe), images_(std::move(images)), out_(out), count_(images_->count()) {
         require(out.flags() & py::array::c_style && out.writeable(),
                 "the batch must be contiguous and writeable");
         base_ = static_cast<uint8_t*>(out.mutable_data());
         numbers_ = size_t{3} * recipe.size * recipe.size;
         require(out.itemsize() == (recipe.half ? 2 : 4) &&
                     static_cast<size_t>(out.size()) == count_ * numbers_,
-                "the batch has another size or type than the recipe says");
+                "the batch's size or type does not match the recipe");
         take(draws, "areas", kTries, areas_);
         take(draws, "aspects", kTries, aspects_);
         take(draws, "places", 2, places_);
@@ -133,7 +132,7 @@ public:
         if (recipe.crop != Crop::centered) require(places_.size() > 0, "no places");
     }
 
-    // Makes rows [begin, end); returns those that it could not.
+    // Makes rows [begin, end); returns those it could not make.
     std::vector<int> run(int begin, int end) {
         require(0 <= begin && begin <= end && end <= count_, "no such rows");
         py::gil_scoped_release release;
@@ -144,10 +143,10 @@ public:
             bool made = false;
             try {
                 size_t start = 0;
-                made = pictures_->read(row, bytes, start) &&
+                made = images_->read(row, bytes, start) &&
                        maker.make(bytes.data() + start, bytes.size() - start, recipe_, draws(row),
                                   base_ + row * numbers_ * (recipe_.half ? 2 : 4));
-            } catch (const std::bad_alloc&) {  // whoever tries again says which record it was
+            } catch (const std::bad_alloc&) {  // the caller retries and names the record
             }
             if (!made) left.push_back(row);
         }
@@ -158,7 +157,7 @@ private:
     void take(const py::dict& draws, const char* name, int columns, Doubles& to) {
         if (!draws.contains(name) || draws[name].is_none()) return;
         to = draws[name].cast<Doubles>();
-        require(to.size() == count_ * columns, "draws of another number of samples");
+        require(to.size() == count_ * columns, "the draws do not match the number of samples");
     }
     Draws draws(int row) const {
         const auto at = [row](const Doubles& numbers, int columns) {
@@ -175,7 +174,7 @@ private:
     }
 
     Recipe recipe_;
-    std::unique_ptr<Pictures> pictures_;
+    std::unique_ptr<EncodedImages> images_;
     py::array out_;
     const ssize_t count_;
     Doubles areas_, aspects_, places_, gains_, light_, flips_;
@@ -223,7 +222,7 @@ Recipe make_recipe(const std::string& crop, int size, int padding, int shorter_e
     return recipe;
 }
 
-// Of one JPEG; for tests: what was read, and a window's planes as (samples, top, left) each.
+// For tests: the planes of a JPEG's window, each as (samples, top, left), or None.
 py::object decode_planes(const py::bytes& jpeg, int top, int left, int height, int width,
                          int least) {
     const auto data = static_cast<std::string_view>(jpeg);
@@ -233,7 +232,7 @@ py::object decode_planes(const py::bytes& jpeg, int top, int left, int height, i
     if (header.kind != Kind::sequential) return py::none();
     require(top >= 0 && left >= 0 && height >= 1 && width >= 1 &&
                 top + height <= header.height && left + width <= header.width,
-            "the window reaches out of the picture");
+            "the window extends beyond the image");
     PlaneDecoder decoder;
     Plane planes[3];
     if (!decoder.decode(bytes, data.size(), header, {top, left, height, width}, height, width,
@@ -250,7 +249,7 @@ py::object decode_planes(const py::bytes& jpeg, int top, int left, int height, i
     return found;
 }
 
-// Of one JPEG; for tests: (upright height, upright width, orientation), or None.
+// For tests: a JPEG's (upright height, upright width, orientation), or None.
 py::object header_of(const py::bytes& jpeg) {
     const auto data = static_cast<std::string_view>(jpeg);
     Header header;
@@ -270,7 +269,7 @@ std::vector<int> window_of(int height, int width, const Doubles& areas, const Do
     return {window.top, window.left, window.height, window.width};
 }
 
-// The colour stages alone, of (3, n) float32 rows in [0, 255].
+// For tests: only the color stages, of (3, n) float32 rows in [0, 255].
 py::array_t<float> color_of(const py::array_t<float, py::array::c_style>& in, bool ycc,
                             const std::vector<float>& gains, const std::vector<float>& shift) {
     require(in.ndim() == 2 && in.shape(0) == 3 && shift.size() == 3, "three rows");
@@ -293,7 +292,7 @@ py::array_t<float> color_of(const py::array_t<float, py::array::c_style>& in, bo
 
 PYBIND11_MODULE(core, module) {
     using namespace native;
-    module.attr("sources") = NATIVE_SOURCES;  // which files it was built from
+    module.attr("sources") = NATIVE_SOURCES;  // the hash of the files it was built from
     bind_transcode(module);
     py::class_<Recipe>(module, "Recipe")
         .def(py::init(&make_recipe), py::kw_only(), py::arg("crop"), py::arg("size"),

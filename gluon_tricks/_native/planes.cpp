@@ -8,7 +8,7 @@
 namespace native {
 namespace {
 
-constexpr size_t kKeep = size_t{16} << 20;  // a larger buffer is given back by a smaller picture
+constexpr size_t kKeep = size_t{16} << 20;  // a smaller image frees a larger buffer
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
@@ -34,7 +34,7 @@ size_t next_marker(const uint8_t* data, size_t size, size_t at) {
 
 // Which MCUs a window touches.
 struct PlaneDecoder::Grid {
-    int columns;  // of the whole picture
+    int columns;  // of the whole image
     int first_row, last_row, first_column, last_column;
 
     Grid(const Header& header, const Rect& window) {
@@ -45,7 +45,7 @@ struct PlaneDecoder::Grid {
         first_column = window.left / width;
         last_column = (window.left + window.width - 1) / width;
     }
-    // A block takes two bits at least: a damaged header must not ask for more memory than that.
+    // A block takes at least two bits: a damaged header must not ask for more memory than that.
     bool plausible(const Header& header, size_t size) const {
         int64_t blocks = 0;
         for (int i = 0; i < header.components; i++)
@@ -72,7 +72,7 @@ bool PlaneDecoder::decode(const uint8_t* data, size_t size, const Header& header
         const int block = sizes_[i] = 8 / shrink;
         for (int k = 0; k < kBlock; k++)
             steps_[i][kNaturalOrder.at[k]] =
-                static_cast<int16_t>(header.quantisation[component.quantisation][k]);
+                static_cast<int16_t>(header.quantization[component.quantization][k]);
 
         Plane& plane = planes[i];
         plane.stride = static_cast<ptrdiff_t>(grid.columns_used()) * component.h * block;
@@ -81,7 +81,7 @@ bool PlaneDecoder::decode(const uint8_t* data, size_t size, const Header& header
         plane.scale_y = double(component.v) / (header.max_v * shrink);
         plane.scale_x = double(component.h) / (header.max_h * shrink);
         const int rows = grid.rows_used() * component.v * block;
-        // Blocks reach beyond the picture's edge; what they hold there is no picture.
+        // Blocks extend beyond the image's edge; their samples there are not part of it.
         plane.height = std::min(
             rows, ceil_div(header.height * component.v, header.max_v * shrink) - plane.top);
         plane.width = std::min(
@@ -112,7 +112,7 @@ bool PlaneDecoder::decode(const uint8_t* data, size_t size, const Header& header
     return true;
 }
 
-// Fills starts_, from the index where it is right, else by looking for the markers.
+// Fills starts_ from the index if it is correct, else by searching for the markers.
 bool PlaneDecoder::find_segments(const uint8_t* data, size_t size, const Header& header,
                                  size_t expected) {
     starts_.clear();
@@ -121,7 +121,7 @@ bool PlaneDecoder::find_segments(const uint8_t* data, size_t size, const Header&
         size_t at = header.scan;
         for (size_t i = 0; i < expected; i++) {
             at += (header.index[2 * i] << 8 | header.index[2 * i + 1]) + 2;
-            // One wrong entry, of a file that was edited, and all that follow would be wrong.
+            // One wrong entry, in an edited file, would make all that follow wrong.
             if (at > size || data[at - 2] != 0xFF ||
                 data[at - 1] != (i + 1 < expected ? 0xD0 + (i & 7) : 0xD9))
                 break;
@@ -135,14 +135,14 @@ bool PlaneDecoder::find_segments(const uint8_t* data, size_t size, const Header&
         at = next_marker(data, size, at);
         const bool restarts = at < size && data[at + 1] >= 0xD0 && data[at + 1] <= 0xD7;
         at += 2;
-        starts_.push_back(at);  // beyond the end where the last marker is missing
+        starts_.push_back(at);  // beyond the end if the last marker is missing
         if (!restarts) break;
     }
-    // Without the end marker the file is cut short: damaged, though this crop may lie before that.
+    // Without the end marker the file is truncated: damaged, even if this crop ends before that.
     return starts_.size() == expected + 1 && at <= size && data[at - 1] == 0xD9;
 }
 
-// Copies a segment without its stuffing, so that bits can be read without looking for it.
+// Copies a segment without its stuffing, so that reading bits need not check for it.
 bool PlaneDecoder::open_segment(const uint8_t* data, size_t number) {
     const uint8_t* from = data + starts_[number];
     const uint8_t* const end = data + std::max(starts_[number], starts_[number + 1] - 2);
@@ -155,11 +155,11 @@ bool PlaneDecoder::open_segment(const uint8_t* data, size_t number) {
         to += stop - from;
         from = stop;
         if (found && from < end) {
-            if (*from != 0) return false;  // a marker, or fill bytes, amid the data
+            if (*from != 0) return false;  // a marker or fill bytes within the data
             from++;
         }
     }
-    std::memset(to, 0, 8);  // what stands in the rest of the padding is read, but never counts
+    std::memset(to, 0, 8);  // the rest of the padding is read, but never used
     bits_ = BitReader(unstuffed_.data(), to);
     std::fill(dc_, dc_ + 3, int16_t{0});
     return true;

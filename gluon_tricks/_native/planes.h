@@ -1,4 +1,4 @@
-// The part of a JPEG that a crop needs, decoded to planes of samples.
+// Decodes the part of a JPEG that a crop needs to planes of samples.
 #pragma once
 #include <vector>
 
@@ -7,8 +7,8 @@
 
 namespace native {
 
-// Decoded samples of one component. Sample (y, x) is centred at ((top + y + 0.5) / scale_y,
-// (left + x + 0.5) / scale_x) of the stored picture, in pixels from its corner.
+// Decoded samples of one component. Sample (y, x) is centered at ((top + y + 0.5) / scale_y,
+// (left + x + 0.5) / scale_x) of the stored image, in pixels from its corner.
 struct Plane {
     const uint8_t* samples = nullptr;
     ptrdiff_t stride = 0;
@@ -17,12 +17,12 @@ struct Plane {
     double scale_y = 1, scale_x = 1;
 };
 
-// Decodes windows; keeps its buffers from picture to picture. For one thread.
+// Decodes windows; reuses its buffers from image to image. Not thread-safe.
 class PlaneDecoder {
 public:
-    // Decodes the blocks that `window` (inside the stored picture) touches. Where a plane's part
-    // of height x width pixels is at least twice `least` on both sides it is decoded to half, a
-    // quarter or an eighth of its size, at least `least` still; least 0: never. False where the
+    // Decodes the blocks that `window` (inside the stored image) touches. If a plane's part of
+    // height x width pixels is at least twice `least` on both sides, it is decoded at half, a
+    // quarter or an eighth of its size, but not below `least`; least 0: never. Returns false if the
     // data are damaged.
     bool decode(const uint8_t* data, size_t size, const Header& header, const Rect& window,
                 int height, int width, int least, Plane planes[3]);
@@ -38,7 +38,7 @@ private:
     std::vector<size_t> starts_;  // of the restart segments; the last is the end of the last one
     std::vector<uint8_t> unstuffed_;
     BitReader bits_;
-    int16_t dc_[3];  // of the last block; wraps round where the data are damaged
+    int16_t dc_[3];  // of the last block; wraps around if the data are damaged
     std::vector<uint8_t> samples_[3];
     int16_t steps_[3][kBlock];
     int sizes_[3];  // samples on a side of a block

@@ -19,15 +19,15 @@ void Taps::build(int outputs, double origin, double step, double radius, int low
     first_ = high;
     end_ = low;
     for (int i = 0; i < outputs; i++) {
-        const double centre = origin + (i + 0.5) * step - 0.5;  // where samples are whole numbers
-        const int lowest = static_cast<int>(std::floor(centre - radius)) + 1;
+        const double center = origin + (i + 0.5) * step - 0.5;  // samples are at integers
+        const int lowest = static_cast<int>(std::floor(center - radius)) + 1;
         const int start = std::clamp(lowest, low, high - 1);
         const int output = reversed ? outputs - 1 - i : i;
         float* const weights = weights_.data() + output;  // a tap every `outputs` numbers
         double total = 0;
         for (int t = 0; t < count(); t++) {
             const double weight =
-                start + t < high ? std::max(0.0, 1 - std::abs(start + t - centre) / radius) : 0;
+                start + t < high ? std::max(0.0, 1 - std::abs(start + t - center) / radius) : 0;
             weights[static_cast<size_t>(t) * outputs] = static_cast<float>(weight);
             total += weight;
         }
@@ -62,7 +62,7 @@ void Taps::build_groups() {
     }
 }
 
-// A group's samples lie in 16 neighbouring elements: two registers, from which each tap is picked.
+// A group's samples are within 16 adjacent elements: each tap is picked from two registers.
 __attribute__((target("avx2")))
 void Taps::apply_groups(const float* row, float* out) const {
     const size_t outputs = starts_.size();

@@ -6,10 +6,10 @@
 namespace native {
 namespace {
 
-// Python's round: halves to the even neighbour.
+// Python's round: halves to even.
 double rounded(double x) { return std::nearbyint(x); }
 
-// Writes a finished row, or a finished column where `down`, to a sample.
+// Writes a finished row (or, if `down`, a finished column) to a sample.
 template <class Number>
 void store(Number* const rgb[3], int at, bool down, const Recipe& recipe, Number* out) {
     const ptrdiff_t size = recipe.size, pixel = recipe.channels_last ? 3 : 1;
@@ -34,19 +34,19 @@ Color color_of(const Recipe& recipe, const Draws& draws) {
 
 }  // namespace
 
-// Where the outputs of one axis lie in the picture: output i is centred at
-// origin + (i + 0.5) * step pixels; pixels outside [low, high) do not count.
+// Where the outputs of one axis are in the image: output i is centered at
+// origin + (i + 0.5) * step pixels; pixels outside [low, high) are not used.
 struct SampleMaker::Axis {
     double origin, step;
     int low, high;
     bool reversed = false;
 
-    // Seen from the axis's other end.
+    // The axis seen from its other end.
     Axis mirrored(int length, int outputs) const {
         return {length - origin - outputs * step, step, length - high, length - low, !reversed};
     }
-    // Of the filter; four pixels at least, as far apart as chroma samples may be. (Those of shrunk
-    // planes may be farther: then the outermost are repeated.)
+    // The filter's radius: at least four pixels, the largest distance of chroma samples. (In shrunk
+    // planes they may be farther apart: then the outermost are repeated.)
     double radius(bool antialias) const { return std::max(4.0, antialias ? step : 0.0); }
     // The pixels that the outputs touch.
     void touched(int outputs, double radius, int& first, int& end) const {
@@ -72,7 +72,7 @@ Rect crop_window(int height, int width, const Draws& draws, double least_aspect,
     return {(height - h) / 2, (width - w) / 2, h, w};
 }
 
-// Fills the axes of the upright picture; false where it is too small.
+// Fills the axes of the upright image. Returns false if it is too small.
 bool SampleMaker::place(const Recipe& recipe, const Draws& draws, Axis& y, Axis& x) const {
     const int height = header_.upright_height(), width = header_.upright_width();
     const int size = recipe.size;
@@ -98,7 +98,7 @@ bool SampleMaker::place(const Recipe& recipe, const Draws& draws, Axis& y, Axis&
             const double scale = double(edge) / std::min(height, width);
             new_height = std::max(edge, static_cast<int>(rounded(height * scale)));
             new_width = std::max(edge, static_cast<int>(rounded(width * scale)));
-            // Nothing here needs the resized picture whole; but OpenCV's way does, and refuses.
+            // Nothing here needs the complete resized image, but OpenCV's path does, and refuses.
             if (int64_t{new_height} * new_width > kMaxPixels) return false;
         }
         if (std::min(new_height, new_width) < size) return false;
@@ -118,7 +118,7 @@ bool SampleMaker::make(const uint8_t* data, size_t bytes, const Recipe& recipe,
         return false;
     Axis y, x;
     if (!place(recipe, draws, y, x)) return false;
-    // From the upright picture to the stored one.
+    // Map the upright image to the stored one.
     static const bool rows_reversed[9] = {0, 0, 0, 1, 1, 0, 1, 1, 0};
     static const bool columns_reversed[9] = {0, 0, 1, 1, 0, 0, 0, 1, 1};
     if (header_.transposed()) std::swap(y, x);
@@ -168,7 +168,7 @@ void SampleMaker::build_taps(const Recipe& recipe, const Axis& y, const Axis& x)
     }
 }
 
-// One row of a plane, to row_[component].
+// Resamples one row of a plane to row_[component].
 void SampleMaker::resample_row(int component, int row) {
     const Plane& plane = planes_[component];
     const int taps = shares_taps(component) ? component - 1 : component;
@@ -187,19 +187,19 @@ void SampleMaker::resample_row(int component, int row) {
     columns.apply(line_.data(), row_[component].data());
 }
 
-// The colour stages of a row, and where it belongs.
+// Applies the color stages to a row and stores it in the sample.
 void SampleMaker::finish_row(const Recipe& recipe, const Color& color, int row, void* out) {
     const size_t size = recipe.size;
-    const bool grey = header_.components == 1, transposed = header_.transposed();
-    const float* const in[3] = {row_[0].data(), row_[grey ? 0 : 1].data(),
-                                row_[grey ? 0 : 2].data()};
+    const bool gray = header_.components == 1, transposed = header_.transposed();
+    const float* const in[3] = {row_[0].data(), row_[gray ? 0 : 1].data(),
+                                row_[gray ? 0 : 2].data()};
     float* rgb[3] = {row_[0].data(), row_[1].data(), row_[2].data()};
-    if (!recipe.half && !recipe.channels_last && !transposed) {  // the place of a row is one, too
+    if (!recipe.half && !recipe.channels_last && !transposed) {  // rows are contiguous
         for (size_t c = 0; c < 3; c++) rgb[c] = static_cast<float*>(out) + (c * size + row) * size;
-        color_row(in, recipe.size, !grey, color, rgb);
+        color_row(in, recipe.size, !gray, color, rgb);
         return;
     }
-    color_row(in, recipe.size, !grey, color, rgb);
+    color_row(in, recipe.size, !gray, color, rgb);
     if (!recipe.half) {
         store(rgb, row, transposed, recipe, static_cast<float*>(out));
         return;
@@ -209,7 +209,7 @@ void SampleMaker::finish_row(const Recipe& recipe, const Color& color, int row, 
     store(halves, row, transposed, recipe, static_cast<uint16_t*>(out));
 }
 
-// Whether a plane lies like the one before it, as Cr does like Cb.
+// Whether a plane has the same geometry as the one before it, as Cr has with Cb.
 bool SampleMaker::shares_taps(int component) const {
     if (component != 2) return false;
     const Plane &a = planes_[1], &b = planes_[2];
@@ -217,13 +217,13 @@ bool SampleMaker::shares_taps(int component) const {
            a.scale_y == b.scale_y && a.scale_x == b.scale_x;
 }
 
-// Pixels of a row that lie outside the picture are black.
+// Makes the pixels of a row outside the image black.
 void SampleMaker::blacken(const Axis& y, const Axis& x, int row) {
     const int size = static_cast<int>(row_[0].size());
     const auto outside = [size](const Axis& axis, int output) {
-        const double centre =
+        const double center =
             axis.origin + ((axis.reversed ? size - 1 - output : output) + 0.5) * axis.step;
-        return centre < axis.low || centre > axis.high;
+        return center < axis.low || center > axis.high;
     };
     const bool whole_row = outside(y, row);
     for (int i = 0; i < size; i++)

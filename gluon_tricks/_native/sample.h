@@ -1,4 +1,4 @@
-// One sample: from a picture's bytes and its random numbers to its place in a batch.
+// Makes one sample: from an image's bytes and random numbers to its row of a batch.
 #pragma once
 #include <vector>
 
@@ -13,14 +13,14 @@ constexpr int64_t kMaxPixels = int64_t{1} << 27;  // MAX_PIXELS of augment/crop.
 
 enum class Crop {
     resized,  // a random window, resized
-    padded,   // a window of the output's size, anywhere in the padded picture
-    centered  // the centre, of the picture or of the picture resized to a shorter edge
+    padded,   // a window of the output's size, anywhere in the padded image
+    centered  // the center of the image, resized by its shorter edge or not
 };
 
-// How far samples are taken; the benchmark measures what each stage adds.
+// The last stage to run; the benchmark measures what each stage adds.
 enum class Stage { decoded, resampled, complete };
 
-// What all samples have in common; see TrainTransform and EvalTransform of data/recipes.py.
+// What all samples have in common; see TrainTransform and EvalTransform in data/transforms.py.
 struct Recipe {
     Crop crop = Crop::resized;
     int size = 224;
@@ -28,7 +28,7 @@ struct Recipe {
     int shorter_edge = 0;   // centered; 0: as it is
     double most_aspect = 4.0 / 3, least_aspect = 3.0 / 4;
     bool antialias = false;
-    bool shrink = false;    // decode large windows to a half, a quarter or an eighth
+    bool shrink = false;    // decode large windows at a half, a quarter or an eighth of their size
     bool half = false;      // 16-bit floats
     bool channels_last = false;
     float mean[3], std[3];
@@ -41,19 +41,19 @@ struct Draws {
     const double* aspects = nullptr;  // [kTries]
     const double* places = nullptr;   // [2]
     bool flip = false;
-    const double* gains = nullptr;  // [3], or none
-    const double* light = nullptr;  // [3], added to R, G and B, or none
+    const double* gains = nullptr;  // [3], or null
+    const double* light = nullptr;  // [3], added to R, G and B, or null
 };
 
 // crop_window of augment/crop.py.
 Rect crop_window(int height, int width, const Draws& draws, double least_aspect,
                  double most_aspect);
 
-// Makes samples; keeps its buffers. For one thread.
+// Makes samples; reuses its buffers. Not thread-safe.
 class SampleMaker {
 public:
-    // Writes size * size * 3 numbers to `out`. False where the picture is none that
-    // PlaneDecoder decodes, is damaged, or does not allow the crop: for OpenCV to judge.
+    // Writes size * size * 3 numbers to `out`. Returns false if PlaneDecoder cannot decode the
+    // image, it is damaged, or does not allow the crop: it is then left to OpenCV.
     bool make(const uint8_t* data, size_t bytes, const Recipe& recipe, const Draws& draws,
               void* out);
 

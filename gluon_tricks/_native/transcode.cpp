@@ -1,8 +1,8 @@
-// Lossless rewriting of JPEGs into segments that can be decoded one by one.
+// Losslessly rewrites JPEGs into segments that can be decoded independently.
 //
-// Without restart markers, all that lies ahead of a pixel in a JPEG must be decoded to reach it.
-// Behind a restart marker decoding starts afresh, so that a reader which knows where the segments
-// lie decodes only those under its window.
+// Without restart markers, everything before a pixel in a JPEG must be decoded to reach it. After a
+// restart marker decoding starts over, so a reader that knows where the segments are decodes only
+// those under its window.
 #include "transcode.h"
 
 #include <jpeglib.h>
@@ -43,7 +43,7 @@ struct Errors {
     std::longjmp(errors->escape, 1);
 }
 
-// A warning is data that libjpeg had to guess at; a transcode would make the guess look sound.
+// A warning means that libjpeg had to guess data; transcoding would make the guess look sound.
 void fail_on_warning(j_common_ptr codec, int level) {
     if (level < 0) {
         reinterpret_cast<Errors*>(codec->err)->damaged = true;
@@ -53,7 +53,7 @@ void fail_on_warning(j_common_ptr codec, int level) {
 
 void say_nothing(j_common_ptr) {}
 
-// libjpeg's own jpeg_mem_dest loses its buffer where an error ends the work.
+// A replacement for libjpeg's jpeg_mem_dest, which leaks its buffer on an error.
 struct Sink {
     jpeg_destination_mgr base;  // first: libjpeg hands out a pointer to it
     std::uint8_t* bytes;
@@ -91,7 +91,7 @@ int nearest_divisor(int row, int mcus) {
     for (int divisor = mcus == 1 ? 1 : 2; divisor <= row; ++divisor) {
         if (row % divisor) continue;
         const double ratio = divisor < mcus ? double(mcus) / divisor : double(divisor) / mcus;
-        if (ratio <= best_ratio) {  // two are never equally near: `mcus` would divide the row, too
+        if (ratio <= best_ratio) {  // no ties: `mcus` would divide the row too
             best = divisor;
             best_ratio = ratio;
         }
@@ -99,7 +99,7 @@ int nearest_divisor(int row, int mcus) {
     return best;
 }
 
-// MCUs between two restart markers, so many that the index has room for all segments.
+// MCUs between two restart markers, enough that the index has room for all segments.
 int restart_interval(const jpeg_decompress_struct& decoder, int mcus) {
     std::size_t row, rows;
     if (decoder.num_components == 1) {  // then an MCU is one block, whatever the sampling factors
@@ -119,7 +119,7 @@ bool is_index(const jpeg_marker_struct& marker) {
            std::memcmp(marker.data, kIndexStart, kIndexName) == 0;
 }
 
-// libjpeg's two halves at work. What they allocate is freed by the destructor, whichever way
+// Runs libjpeg's decompressor and compressor. The destructor frees what they allocate, however
 // `rewrite` ended; `rewrite` and all it calls own nothing, so that longjmp may leave them.
 class Transcoder {
 public:
@@ -132,7 +132,7 @@ public:
         std::free(sink_.bytes);
     }
 
-    // False where it failed: `error` says why.
+    // Returns false on failure; `throw_error` then says why.
     bool rewrite(const std::uint8_t* jpeg, std::size_t size, int mcus) {
         jpeg_std_error(&errors_.base);
         errors_.base.error_exit = fail;
@@ -164,8 +164,8 @@ private:
         return complete();
     }
 
-    // Coefficients take 128 bytes a block, allocated ahead of the first: a damaged header must not
-    // ask for more than its file can fill. Huffman coding takes a bit a block at least, arithmetic
+    // Coefficients take 128 bytes per block, allocated beforehand: a damaged header must not ask
+    // for more than its file can fill. Huffman coding takes at least a bit per block, arithmetic
     // coding may take less.
     bool plausible(std::size_t size) {
         std::size_t blocks = 0;
@@ -181,8 +181,8 @@ private:
         return false;
     }
 
-    // Where scans of a progressive file are missing, decoders smooth over the first coefficients
-    // that lack precision. They would not for a sequential file: its pixels would be others.
+    // If scans of a progressive file are missing, decoders smooth over the first coefficients that
+    // lack precision. In a sequential file they would not: its pixels would differ.
     bool complete() {
         if (!decoder_.coef_bits) return true;
         for (int i = 0; i < decoder_.num_components; ++i)
@@ -205,7 +205,7 @@ private:
         jpeg_copy_critical_parameters(&decoder_, &encoder_);
         encoder_.optimize_coding = TRUE;
         encoder_.restart_interval = unsigned(restart_interval(decoder_, mcus));
-        // Markers are copied, neither made anew nor added: readers guess colours by their presence.
+        // Markers are copied, neither remade nor added: readers guess colors by their presence.
         encoder_.write_JFIF_header = FALSE;
         encoder_.write_Adobe_marker = FALSE;
         jpeg_write_coefficients(&encoder_, coefficients_);
@@ -224,14 +224,14 @@ private:
 };
 
 struct Layout {
-    std::size_t tables = 0;             // where the first marker starts that is no APPn or COM
+    std::size_t tables = 0;             // where the first marker other than APPn or COM starts
     std::vector<std::size_t> segments;  // their lengths
 };
 
-// Of a JPEG that libjpeg has just written: one scan, no fill bytes.
+// Finds the parts of a JPEG that libjpeg has just written: one scan, no fill bytes.
 Layout parse(const std::uint8_t* jpeg, std::size_t size) {
     Layout layout;
-    std::size_t at = 2;  // behind SOI
+    std::size_t at = 2;  // after SOI
     for (int marker = 0; marker != 0xDA;) {
         marker = jpeg[at + 1];
         const bool kept = marker == JPEG_COM || (marker & 0xF0) == JPEG_APP0;
@@ -246,7 +246,7 @@ Layout parse(const std::uint8_t* jpeg, std::size_t size) {
     return layout;
 }
 
-// Empty where the index cannot say it.
+// The index; empty if its fields are too small for the segments.
 std::vector<std::uint8_t> index_marker(const std::vector<std::size_t>& segments) {
     if (segments.size() > kMaxSegments) return {};
     const std::size_t length = 2 + sizeof kIndexStart + 2 * segments.size();
@@ -298,6 +298,6 @@ void bind_transcode(pybind11::module_& module) {
         py::arg("jpeg"), py::arg("mcus") = 5,
         "A JPEG of the same pixels to the bit and the same APPn and COM markers, as one sequential "
         "scan with restart markers every `mcus` MCUs or so (1 to 65535) and an index of the "
-        "segments in an APP9 marker. What follows the end of the picture is left out. Raises "
-        "ValueError for bytes that are no JPEG, a damaged one, or one that libjpeg cannot rewrite.");
+        "segments in an APP9 marker. What follows the end of the image is dropped. Raises "
+        "ValueError for bytes that are not a JPEG, a damaged one, or one that libjpeg cannot rewrite.");
 }

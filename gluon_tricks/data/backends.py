@@ -1,8 +1,7 @@
-"""What decodes and augments: OpenCV, called from Python, or the native decoder.
+"""Decoding and augmenting by one of two backends: OpenCV from Python, or the native decoder.
 
-Both make the same picture of the same random numbers, up to how they resample; the native one
-leaves to OpenCV what it does not decode itself: progressive and CMYK JPEGs, other formats, and
-whatever is damaged.
+Both make the same image from the same random numbers, up to resampling. The native one leaves to
+OpenCV what it cannot decode: progressive and CMYK JPEGs, other formats, and damaged files.
 """
 
 import os
@@ -21,23 +20,23 @@ from gluon_tricks.errors import InputError
 
 
 def cores() -> int:
-    """The processor cores this process may use."""
+    """How many processor cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def choose(name: str, transform: Transform) -> tuple[str, str]:
-    """The backend that `name` ("auto", "native" or "opencv") stands for, and why, or "".
+    """Resolve `name` ("auto", "native" or "opencv") to a backend, and why, or "".
 
-    Raises InputError where the native one is asked for and cannot be had.
+    Raises InputError if the native one is requested and unavailable.
     """
     if name == "opencv":
         return name, ""
     reason = native.why_not() or (None if type(transform) in (TrainTransform, EvalTransform) else
-                                  f"it has no {type(transform).__name__}")
+                                  f"it does not support {type(transform).__name__}")
     if reason is None and getattr(transform, "auto_augment", None):
-        reason = "it has no AutoAugment"
+        reason = "it does not support AutoAugment"
     elif reason is None and getattr(transform, "gluoncv_jitter", False) and transform.color_jitter:
-        reason = "it has no colour jitter of GluonCV's"
+        reason = "it does not support GluonCV's color jitter"
     if reason is None:
         return "native", ""
     if name == "native":
@@ -48,10 +47,10 @@ def choose(name: str, transform: Transform) -> tuple[str, str]:
 def native_job(records: ImageSet, transform: TrainTransform | EvalTransform, draws: Any,
                indices: np.ndarray, images: np.ndarray, *, channels_last: bool,
                dct_shortcut: bool, stage: str = "complete") -> Any:
-    """The native decoder's work on one batch: an object whose run(begin, end) makes those rows.
+    """The native decoder's job for one batch: its run(begin, end) makes those rows.
 
-    It returns the rows that it leaves to OpenCV. `images` is the batch, float32 or float16,
-    C-contiguous. `stage` "decoded" or "resampled" stops there (benchmarks). None for no rows.
+    run returns the rows that it leaves to OpenCV. `images` is the batch, float32 or float16,
+    C-contiguous. `stage` "decoded" or "resampled" stops there (for benchmarks). None for no rows.
     """
     if not len(indices):
         return None
@@ -64,7 +63,7 @@ def native_job(records: ImageSet, transform: TrainTransform | EvalTransform, dra
 
 
 def _places(records: ImageSet, indices: np.ndarray) -> tuple:
-    """Where the native decoder finds pictures: in files, or in an open .rec."""
+    """Where the native decoder finds images: in files, or in an open .rec."""
     if isinstance(records, FolderSet):
         return (records.paths(indices),)
     return records.fileno(), records.offsets[indices], records.lengths[indices]
@@ -89,10 +88,10 @@ def _draws(draws: TrainDraws | None) -> dict[str, np.ndarray | None]:
 
 def opencv_row(records: ImageSet, transform: Transform, draws: Any, index: int, row: int,
                images: np.ndarray, *, channels_last: bool) -> None:
-    """Make one row of a batch. Raises InputError, naming the record, where it is damaged."""
-    picture = records.read(index)
+    """Make one row of a batch. Raises InputError, naming the record, if it is damaged."""
+    encoded = records.read(index)
     try:
-        image = transform.apply(decode(picture), draws, row)
+        image = transform.apply(decode(encoded), draws, row)
     except ValueError as error:
         raise InputError(f"{records.name(index)}: {error}") from error
     images[row] = image if channels_last else np.moveaxis(image, -1, -3)

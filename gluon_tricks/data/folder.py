@@ -1,4 +1,4 @@
-"""Pictures as files, in a folder of one folder a class: listed, and read like records."""
+"""Images as files, in one folder per class: listed, and read like records."""
 
 import os
 from collections.abc import Iterator
@@ -10,28 +10,30 @@ import numpy as np
 from gluon_tricks.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-_THREADS = 4  # that ask for files' sizes: a disk over a network answers several at once
+_THREADS = 4  # that ask for file sizes: a network disk answers several requests at once
 
 
 def class_folders(folder: Path) -> list[str]:
-    """The sorted names of the folders in it, links to folders too; hidden ones do not count.
+    """The sorted names of the folders in it, including links to folders but not hidden ones.
 
-    Raises InputError where there are none.
+    Raises InputError if there are none.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder: give a folder with one folder a class, or a .lst")
+        raise InputError(f"{folder} is not a folder: give a folder with one folder per class, or a "
+                         ".lst")
     found = [entry.name for entry in _entries(str(folder))
              if entry.is_dir() and not entry.name.startswith(".")]
     if not found:
-        raise InputError(f"{folder} has no class folders: put each class's pictures into one")
+        raise InputError(f"{folder} has no class folders: put each class's images in a folder of "
+                         "its own")
     return found
 
 
 def walk(folder: Path, name: str) -> Iterator[tuple[str, os.DirEntry]]:
-    """Each picture in a class's folder and the folders in it: its path from `folder` on, its entry.
+    """Each image in a class's folder and its subfolders: its path relative to `folder`, its entry.
 
     Sorted, folder by folder. Links to files are followed, links to folders are not. Raises
-    InputError for a folder that cannot be read and a name that cannot be printed.
+    InputError for a folder that cannot be read or a name that cannot be printed.
     """
     for entry in _entries(f"{folder}/{name}"):
         path = f"{name}/{entry.name}"
@@ -39,13 +41,13 @@ def walk(folder: Path, name: str) -> Iterator[tuple[str, os.DirEntry]]:
             yield from walk(folder, path)
         elif entry.name[1:].lower().endswith(SUFFIXES) and entry.is_file():
             if not path.isprintable():
-                raise InputError(f"{folder}: the name {path!r} cannot be printed, nor stand in a "
+                raise InputError(f"{folder}: the name {path!r} cannot be printed, or written to a "
                                  ".lst: rename it")
             yield path, entry
 
 
-def no_pictures(folder: Path) -> InputError:
-    return InputError(f"{folder} holds no pictures ({', '.join(SUFFIXES)}) in its class folders")
+def no_images(folder: Path) -> InputError:
+    return InputError(f"{folder} has no images ({', '.join(SUFFIXES)}) in its class folders")
 
 
 def _entries(folder: str) -> list[os.DirEntry]:
@@ -53,16 +55,16 @@ def _entries(folder: str) -> list[os.DirEntry]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except PermissionError as error:
-        raise InputError(f"{folder}: {error.strerror}: allow to read it, or remove it") from error
+        raise InputError(f"{folder}: {error.strerror}: make it readable, or remove it") from error
 
 
 class FolderSet:
-    """The pictures of a folder of one folder a class, with what RecordSet gives.
+    """The images of a folder with one folder per class, with RecordSet's interface.
 
     Labels follow `classes` (those of a training set), else the class folders' sorted names.
-    keys: (pictures,) str, the files' paths from the folder on, sorted; labels, lengths (in bytes),
-    offsets (0, where a picture begins in its file): (pictures,) int64. Raises InputError for no
-    class folders, no pictures, or a folder that `classes` does not name.
+    keys: (images,) str, the files' paths relative to the folder, sorted; labels, lengths (in
+    bytes), offsets (0, where an image begins in its file): (images,) int64. Raises InputError if
+    there are no class folders, no images, or a folder that `classes` does not name.
     """
 
     def __init__(self, folder: str | Path, classes: list[str] | None = None):
@@ -72,7 +74,7 @@ class FolderSet:
         label_of = {name: label for label, name in enumerate(self._classes)}
         unknown = [name for name in found if name not in label_of]
         if unknown:
-            raise InputError(f"{self.path / unknown[0]} is no class of the training set "
+            raise InputError(f"{self.path / unknown[0]} is not a class of the training set "
                              f"({len(unknown)} such folders): remove it, or train with it")
 
         def look(name: str) -> list[tuple[str, int]]:
@@ -80,12 +82,12 @@ class FolderSet:
 
         with ThreadPoolExecutor(_THREADS) as pool:
             listed = list(pool.map(look, found))
-        self.keys = [path for pictures in listed for path, _ in pictures]
+        self.keys = [path for images in listed for path, _ in images]
         if not self.keys:
-            raise no_pictures(self.path)
-        self.lengths = np.array([size for pictures in listed for _, size in pictures], np.int64)
+            raise no_images(self.path)
+        self.lengths = np.array([size for images in listed for _, size in images], np.int64)
         self.labels = np.repeat(np.array([label_of[name] for name in found], np.int64),
-                                [len(pictures) for pictures in listed])
+                                [len(images) for images in listed])
         self.offsets = np.zeros(len(self.keys), np.int64)
 
     def __len__(self) -> int:
@@ -98,25 +100,24 @@ class FolderSet:
         self.close()
 
     def close(self) -> None:
-        """Nothing: no file stays open."""
+        """Do nothing: no file is kept open."""
 
     def name(self, index: int) -> str:
-        """How messages call a picture: the path of its file."""
+        """An image's name in messages: the path of its file."""
         return f"{self.path}/{self.keys[index]}"
 
     def paths(self, indices: np.ndarray) -> list[bytes]:
-        """The paths of some pictures' files, as the system takes them."""
+        """The paths of some images' files, as the operating system takes them."""
         return [os.fsencode(self.name(index)) for index in indices.tolist()]
 
     def read(self, index: int) -> bytes:
-        """The encoded picture; any number of threads may read at once. Raises OSError where its
-        file has vanished or cannot be read."""
+        """The encoded image. Thread-safe. Raises OSError if its file is gone or cannot be read."""
         with open(self.name(index), "rb", buffering=0) as file:
             return file.read()
 
     def read_ends(self, index: int, first: int, last: int) -> tuple[int, bytes, bytes]:
-        """The length of a picture, its `first` bytes and its `last` ones; a shorter one is
-        returned whole, in place of either. Any number of threads may read."""
+        """The length of an image, its first `first` bytes and its last `last`; all of it for either
+        if it is shorter. Thread-safe."""
         with open(self.name(index), "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(first)

@@ -1,4 +1,4 @@
-"""A picture's format and size, read from its first bytes without decoding."""
+"""An image's format and size, read from its first bytes without decoding."""
 
 import struct
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Header(NamedTuple):
-    """What the start of a picture says; the sides are those stored, before any turn by EXIF."""
+    """Format and size from the start of an image, as stored, before any rotation by EXIF."""
 
     kind: str  # "JPEG", "PNG", "BMP" or "WebP"
     height: int
@@ -17,8 +17,8 @@ class ShortHeader(ValueError):
     """The bytes end before the header does."""
 
 
-def picture_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) as stored; None where `data` starts no picture that `read_header` knows."""
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) as stored; None if `data` is not an image that `read_header` knows."""
     try:
         header = read_header(data)
     except ValueError:
@@ -27,26 +27,26 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
 
 
 def read_header(data: bytes) -> Header:
-    """The header of a JPEG, PNG, BMP or WebP, of which `data` holds the start or all.
+    """The header of a JPEG, PNG, BMP or WebP from its start, or from all of it.
 
-    A JPEG's is walked to its first scan as libjpeg does it, which passes over bytes that belong to
-    no segment. Both sides are 1 or more. Raises ValueError, saying why, for another format, a
-    damaged header and a JPEG of a kind that no decoder here takes; ShortHeader, which is a
-    ValueError, where `data` ends within the header.
+    A JPEG's is read up to its first scan the way libjpeg does it, skipping bytes that belong to no
+    segment. Both sides are 1 or more. Raises ValueError, saying why, for another format, a damaged
+    header and a kind of JPEG that no decoder here takes; ShortHeader, a ValueError, if `data` ends
+    within the header.
     """
     for signature, at, kind, read in _KINDS:
         if data.startswith(signature, at):
             try:
                 height, width = read(data)
-            except (struct.error, IndexError):  # it read behind the last byte
-                raise ShortHeader(f"its {kind} is cut short in its header") from None
+            except (struct.error, IndexError):  # it read beyond the last byte
+                raise ShortHeader(f"its {kind} is truncated in its header") from None
             if height < 1 or width < 1:
                 raise ValueError(f"its {kind} is damaged: it says {width} x {height} pixels")
             return Header(kind, height, width)
-    raise ValueError(f"its {len(data)} bytes are no picture: no JPEG, PNG, BMP or WebP")
+    raise ValueError(f"its {len(data)} bytes are not an image: not a JPEG, PNG, BMP or WebP")
 
 
-_BARE = {0x00, 0x01, *range(0xD0, 0xD8)}  # no segment follows; 0 is no marker, but passed over too
+_BARE = {0x00, 0x01, *range(0xD0, 0xD8)}  # no segment follows; 0 is not a marker, but skipped too
 _SEGMENTS = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)}
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA}
 _U16 = struct.Struct(">H").unpack_from
@@ -56,11 +56,11 @@ _FRAME = struct.Struct(">BHHB").unpack_from  # bits, height, width, components
 def _jpeg(data: bytes) -> tuple[int, int]:
     at, size = 2, None
     while True:
-        at = data.find(b"\xff", at)  # libjpeg, too, passes over what stands between segments
+        at = data.find(b"\xff", at)  # libjpeg, too, skips bytes between segments
         if at < 0:
             raise IndexError
         marker = data[at + 1]
-        if marker == 0xFF:  # a filler
+        if marker == 0xFF:  # a fill byte
             at += 1
             continue
         at += 2
@@ -79,7 +79,7 @@ def _jpeg(data: bytes) -> tuple[int, int]:
                 raise ValueError("its JPEG is damaged: no frame comes before its first scan")
             return size
         elif marker == 0xD9:
-            raise ValueError("its JPEG ends before its first scan: it holds no picture")
+            raise ValueError("its JPEG ends before its first scan: it has no image")
         elif marker not in _BARE:
             raise ValueError(f"its JPEG is damaged, or of a kind that cannot be decoded: it has "
                              f"the marker 0x{marker:02X} in its header")
@@ -95,7 +95,7 @@ def _png(data: bytes) -> tuple[int, int]:
 def _bmp(data: bytes) -> tuple[int, int]:
     size, = struct.unpack_from("<I", data, 14)
     width, height = struct.unpack_from("<HH" if size == 12 else "<ii", data, 18)
-    return abs(height), width  # a negative height: the rows run downwards
+    return abs(height), width  # negative height: rows from top to bottom
 
 
 def _webp(data: bytes) -> tuple[int, int]:
@@ -108,7 +108,7 @@ def _webp(data: bytes) -> tuple[int, int]:
         return (bits >> 14) % (1 << 14) + 1, bits % (1 << 14) + 1
     width, height = struct.unpack_from("<HH", data, 26)
     if kind != b"VP8 ":
-        raise ValueError("its WebP is damaged: it starts with no VP8 chunk")
+        raise ValueError("its WebP is damaged: it does not start with a VP8 chunk")
     return height % (1 << 14), width % (1 << 14)
 
 

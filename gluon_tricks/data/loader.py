@@ -1,4 +1,4 @@
-"""Batches of decoded, transformed pictures, made by threads ahead of their use."""
+"""Batches of decoded, transformed images, prefetched by threads."""
 
 import sys
 from collections.abc import Iterable
@@ -15,35 +15,35 @@ from gluon_tricks.data.sets import ImageSet
 from gluon_tricks.data.threaded import Making, ThreadedLoader
 from gluon_tricks.data.transforms import Transform
 
-_ROWS = {"native": 8, "opencv": 1}  # a task; native ones are so short that starting them counts
+_ROWS = {"native": 8, "opencv": 1}  # per task; native rows are too quick for a task each
 
 
 class Batch(NamedTuple):
-    """Some samples."""
+    """A batch of samples."""
 
-    images: np.ndarray  # (batch, 3, size, size), for NHWC (batch, size, size, 3); of several crops
-    #                     a picture (batch, crops, 3, size, size)
+    images: np.ndarray  # (batch, 3, size, size), for NHWC (batch, size, size, 3); with several
+    #                     crops per image (batch, crops, 3, size, size)
     labels: np.ndarray  # (batch,) int32
     indices: np.ndarray  # (batch,) int64, which records these are
     step: int  # which batch of the epoch this is
 
 
 class RecordLoader(ThreadedLoader, mx.io.DataIter):
-    """Reads the records an order names and transforms their pictures.
+    """Reads the records that an order selects and transforms their images.
 
-    A sample depends on (seed, epoch, record) alone, whatever the number of workers. `labels`
-    (records,) stand in for those of the records where given. At most `prefetch` batches wait to be
-    used. `backend`: "auto" (the native decoder where it was built), "native" or "opencv";
-    afterwards the one that was taken, and `backend_note` why. workers 0: one a core.
+    A sample depends only on (seed, epoch, record), whatever the number of workers. `labels`
+    (records,), if given, replace those of the records. At most `prefetch` batches wait to be used.
+    `backend`: "auto" (the native decoder if it was built), "native" or "opencv"; the attribute
+    is the one chosen, and `backend_note` says why. workers 0: one per core.
 
     dtype "float32" or "float16", layout "NCHW" or "NHWC". `dct_shortcut` lets the native decoder
     decode large crops at a half, a quarter or an eighth of their size. With `skip_damaged`,
-    damaged records, and those that `skipped` names from the start, are left out of their batch,
-    which is so much smaller, even empty: the number of batches depends on the order alone.
-    `skipped` collects their numbers.
+    damaged records, and those in `skipped` from the start, are dropped from their batch, which may
+    even become empty: the number of batches depends only on the order. `skipped` collects their
+    indices.
 
-    `epoch` gives Batches. The class is also a DataIter of MXNet's (float32 labels, pad 0), whose
-    position `seek` sets and whose `reset` goes on to the next epoch; it passes over empty batches.
+    `epoch` yields Batches. The class is also an MXNet DataIter (float32 labels, pad 0): `seek` sets
+    its position, `reset` advances to the next epoch, and empty batches are skipped.
     """
 
     def __init__(self, records: ImageSet, transform: Transform, order: TrainOrder | EvalOrder, *,
@@ -63,7 +63,7 @@ class RecordLoader(ThreadedLoader, mx.io.DataIter):
         self._labels = (records.labels if labels is None else labels).astype(np.int32)
         self._buffers: list[np.ndarray] = []
         self._position, self._begun, self._batches = (0, 0), False, None
-        cv2.setNumThreads(0)  # the threads are ours; OpenCV's own would fight them
+        cv2.setNumThreads(0)  # OpenCV's own threads would compete with ours
 
     def close(self) -> None:
         self._batches = None
@@ -91,17 +91,17 @@ class RecordLoader(ThreadedLoader, mx.io.DataIter):
 
     @property
     def _shape(self) -> tuple[int, ...]:
-        """Of what is made of a picture."""
+        """The shape of one image's output."""
         side, crops = self._transform.size, self._transform.crops
         shape = (3, side, side) if self.layout == "NCHW" else (side, side, 3)
         return shape if crops == 1 else (crops, *shape)
 
     def _buffer(self, rows: int) -> np.ndarray:
-        """Memory for a batch's images: some that nobody holds any more, where there is some, for
-        the system clears new memory first."""
+        """Memory for a batch's images; a buffer that nobody holds any more is reused, because the
+        system clears new memory first."""
         shape = (rows, *self._shape)
         for buffer in self._buffers:
-            # The list, this loop and getrefcount's argument; views of it would count, too.
+            # References: the list, this loop, getrefcount's argument. Views would count too.
             if buffer.shape == shape and sys.getrefcount(buffer) == 3:
                 return buffer
         buffer = np.empty(shape, self.dtype)
@@ -109,7 +109,7 @@ class RecordLoader(ThreadedLoader, mx.io.DataIter):
             self._buffers.append(buffer)
         return buffer
 
-    # As MXNet's data iterators
+    # MXNet's DataIter interface
 
     @property
     def provide_data(self) -> list[mx.io.DataDesc]:
@@ -120,27 +120,28 @@ class RecordLoader(ThreadedLoader, mx.io.DataIter):
         return [mx.io.DataDesc("softmax_label", (self.batch_size,), np.float32, "N")]
 
     def seek(self, epoch: int, step: int = 0) -> None:
-        """Let the next batch be that of `step` in `epoch`."""
+        """Make `step` of `epoch` the next batch."""
         if epoch < 0 or not 0 <= step <= self.order.steps:
             raise ValueError(f"no step {step} of epoch {epoch}: an epoch has {self.order.steps}")
         self._position, self._begun, self._batches = (epoch, step), False, None
 
     def reset(self) -> None:
-        """Go to the start of the next epoch; does nothing where this one was not begun."""
+        """Go to the start of the next epoch; do nothing if this one has not begun."""
         if self._begun:
             self.seek(self._position[0] + 1)
 
     def next(self) -> mx.io.DataBatch:
         """The next batch of the epoch; the last one of an evaluation may be smaller.
 
-        After an error the epoch is over: `reset`, or `seek` behind the batch.
+        After an error the epoch is over: `reset`, or `seek` past the batch.
         """
         if self._batches is None:
             self._batches = self.epoch(*self._position)
         self._begun = True  # even if it has no batch left, or the first one fails
         batch = next(batch for batch in self._batches if len(batch.labels))
-        # The NDArray keeps the memory that it shares alive. A view, for it is made read-only.
+        # The NDArray keeps the shared memory alive. It takes a view, which from_numpy makes
+        # read-only.
         images = mx.nd.from_numpy(batch.images.view())
-        # No provide_data: Module would take it for the shape of a batch that is smaller.
+        # No provide_data: Module would take it as the shape of a smaller batch.
         return mx.io.DataBatch([images], [mx.nd.array(batch.labels, dtype="float32")], pad=0,
                                index=batch.indices)

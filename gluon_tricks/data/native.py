@@ -1,4 +1,4 @@
-"""The C++ decoder, where it was built: the only file that imports gluon_tricks._native."""
+"""Access to the C++ decoder, if it was built: the only file that imports gluon_tricks._native."""
 
 import functools
 import hashlib
@@ -14,32 +14,32 @@ INSTALL = f"apt-get install g++ libjpeg62-turbo-dev, then {INSTALL_PROJECT} agai
 
 @functools.cache
 def why_not() -> str | None:
-    """Why the native decoder cannot be used, in half a sentence; None where it can.
+    """Why the native decoder cannot be used, as half a sentence; None if it can.
 
-    A build that is older than the C++ sources beside it does not count: a rebuild may have failed
-    and left it there. Found out once a process.
+    A build of other C++ sources than those next to it does not count: a rebuild may have failed
+    and left the old one. Cached per process.
     """
     try:
         found = importlib.import_module(MODULE)
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name == MODULE:
             return f"it was not built: {INSTALL}"
-        return f"it cannot load ({error}): {INSTALL}"
+        return f"it cannot be loaded ({error}): {INSTALL}"
     if getattr(found, "sources", None) != sources_hash():
         return f"it was built from other sources: {INSTALL}"
     return None
 
 
 def sources_hash() -> str:
-    """SHA-256, in hex, of the C++ files in the order of their names; setup.py compiles it in."""
+    """SHA-256, in hex, of the C++ files in name order; setup.py compiles it in."""
     files = sorted((file for file in resources.files("gluon_tricks._native").iterdir()
                     if file.name.endswith((".cpp", ".h"))), key=lambda file: file.name)
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def core() -> ModuleType:
-    """The extension module. Raises InputError, with the remedy, where it cannot be used."""
+    """The extension module. Raises InputError, with the remedy, if it cannot be used."""
     reason = why_not()
     if reason:
-        raise InputError(f"this needs the native decoder, but {reason}")
+        raise InputError(f"the native decoder is required, but {reason}")
     return importlib.import_module(MODULE)

@@ -1,8 +1,8 @@
 """Which records a rank reads, and when: a pure function of (seed, epoch, step, rank).
 
-Training: an epoch is a permutation of all records, cut into global batches; the tail that fills
-none is dropped. Rank r of R takes the r-th of R equal shares of each, so R ranks with batch b see
-what one process with batch R * b sees. Evaluation: each record exactly once.
+Training: an epoch is a permutation of all records, cut into global batches; an incomplete last one
+is dropped. Rank r of R takes the r-th of R equal shares of each, so R ranks with batch b see what
+one process with batch R * b sees. Evaluation: each record exactly once.
 """
 
 from collections.abc import Iterator
@@ -23,29 +23,29 @@ def epoch_permutation(records: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def shuffle_labels(labels: np.ndarray, seed: int) -> np.ndarray:
-    """The same labels dealt out to other records: a network that learns them learns nothing."""
+    """Shuffle the labels among the records: a network trained on them can learn nothing."""
     return _rng(seed, _LABELS, 0).permutation(labels)
 
 
 @dataclass(frozen=True)
 class TrainOrder:
-    """Batches of record numbers, shuffled anew each epoch, the same number on every rank."""
+    """Batches of record indices, reshuffled each epoch, the same number on every rank."""
 
     records: int
-    batch_size: int  # of one rank
+    batch_size: int  # per rank
     seed: int
     rank: int = 0
     world_size: int = 1
-    accumulate: int = 1  # batches that make one update
+    accumulate: int = 1  # batches per update
 
     @property
     def global_batch(self) -> int:
-        """Samples of a step over all ranks."""
+        """Samples per step over all ranks."""
         return self.batch_size * self.world_size
 
     @property
     def steps(self) -> int:
-        """Batches an epoch: those of whole updates."""
+        """Batches per epoch: those of complete updates."""
         return self.records // (self.global_batch * self.accumulate) * self.accumulate
 
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[np.ndarray]:
@@ -58,7 +58,7 @@ class TrainOrder:
 
 @dataclass(frozen=True)
 class EvalOrder:
-    """Batches that hold each record once over all ranks; the last batch may be smaller."""
+    """Batches that cover each record once over all ranks; the last one may be smaller."""
 
     records: int
     batch_size: int
@@ -71,7 +71,7 @@ class EvalOrder:
 
     @property
     def steps_of_longest_rank(self) -> int:
-        """Batches of the rank that has most of them."""
+        """Batches of the rank that has the most."""
         return -(-self.records // (self.world_size * self.batch_size))
 
     def batches(self, epoch: int = 0, start_step: int = 0) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Which set of pictures a run reads: a folder's, or RecordIO's."""
+"""Opens the set of images a run reads: a folder, or RecordIO."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ ImageSet = RecordSet | FolderSet
 
 def open_set(rec: Path, idx: Path, folder: Path | None = None,
              classes: list[str] | None = None) -> ImageSet:
-    """The pictures in `folder`, where it is one, else the records of `rec`.
+    """The images in `folder`, if it is a folder, else the records of `rec`.
 
-    A folder's labels follow `classes`, the training set's, where they are given. Raises InputError
-    where neither is there, and for what FolderSet and RecordSet refuse.
+    A folder's labels follow `classes`, the training set's, if given. Raises InputError if neither
+    exists, and for what FolderSet and RecordSet refuse.
     """
     if folder is not None:
         if folder.is_dir():
             return FolderSet(folder, classes)
         if not rec.is_file():
-            raise InputError(f"neither {folder}, with one folder a class, nor {rec} is there: name "
-                             "their place by --data-dir, or the .rec by its own flag")
+            raise InputError(f"neither {folder}, with one folder per class, nor {rec} exists: give "
+                             "their folder with --data-dir, or the .rec with its own flag")
     return RecordSet(rec, idx)

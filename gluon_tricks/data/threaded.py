@@ -1,4 +1,4 @@
-"""Loaders whose samples threads make ahead of their use, in an order, damaged ones left out."""
+"""Loaders whose threads make the samples of an order in advance and skip damaged ones."""
 
 import abc
 from collections import deque
@@ -20,7 +20,7 @@ class Order(Protocol):
 
 
 class Samples(Protocol):
-    """What is read: it has a path, and a name for each sample."""
+    """What a loader reads from: it has a path, and a name for each sample."""
 
     path: Any
     keys: Any
@@ -29,51 +29,50 @@ class Samples(Protocol):
 
 
 class SkippedReport:
-    """Of a loader with `records` and `skipped`, what it says of damaged records."""
+    """What a loader with `records` and `skipped` reports about damaged records."""
 
     records: Samples
     skipped: set[int]
 
     def skipped_line(self) -> str:
-        """One line that names the damaged records left out so far, 20 at most; "" if there is none.
-        """
+        """One line that names the damaged records skipped so far, at most 20; "" if none."""
         if not self.skipped:
             return ""
         keys = sorted(self.records.keys[index] for index in self.skipped)
         shown = ", ".join(map(str, keys[:20])) + (", ..." if len(keys) > 20 else "")
-        left_out = "1 damaged record is" if len(keys) == 1 else f"{len(keys)} damaged records are"
-        return f"{self.records.path}: {left_out} left out, by key: {shown}"
+        count = "1 damaged record" if len(keys) == 1 else f"{len(keys)} damaged records"
+        return f"{self.records.path}: {count} skipped, by key: {shown}"
 
     def no_decodable_record(self) -> InputError:
-        """What to raise if a pass had no record that could be decoded."""
-        return InputError(f"{self.records.path}: no record can be decoded; of a .rec, "
+        """The error to raise if no record of a pass could be decoded."""
+        return InputError(f"{self.records.path}: no record can be decoded; for a .rec, "
                           "scripts/im2rec.py --verify says what is wrong with each")
 
 
 class Making(NamedTuple):
-    """A batch that is to be made."""
+    """A batch to be made."""
 
     batch: Any
-    span: int  # rows that one task of a thread makes
+    span: int  # rows per task
     make_row: Callable[[int], None]  # raises InputError if its record is damaged
-    left: Callable[[range], Iterable[int]] = iter  # makes what it can of some rows, gives the rest
+    left: Callable[[range], Iterable[int]] = iter  # makes the rows it can, returns the others
 
 
 class Pending(NamedTuple):
-    """A batch that threads are making."""
+    """A batch that the threads are making."""
 
     batch: Any
     indices: np.ndarray
-    tasks: list[Future]  # each gives the rows whose records are damaged
+    tasks: list[Future]  # each returns the rows whose records are damaged
 
 
 class ThreadedLoader(SkippedReport, abc.ABC):
-    """Batches of the samples that `order` names, made by threads; at most `prefetch` wait.
+    """Batches of the samples that `order` selects, made by threads; at most `prefetch` wait.
 
-    A sample depends on (seed, epoch, record) alone, whatever the number of workers (0: one a core).
-    With `skip_damaged`, damaged records, and those that `skipped` names from the start, are left
-    out of their batch, which is so much smaller, even empty: the number of batches depends on the
-    order alone. `skipped` collects their numbers.
+    A sample depends only on (seed, epoch, record), whatever the number of workers (0: one per
+    core). With `skip_damaged`, damaged records, and those in `skipped` from the start, are dropped
+    from their batch, which may even become empty: the number of batches depends only on the order.
+    `skipped` collects their indices.
     """
 
     backend, backend_note = "threads", ""
@@ -91,7 +90,7 @@ class ThreadedLoader(SkippedReport, abc.ABC):
         self.close()
 
     def close(self) -> None:
-        """Stop the threads; what they have begun is finished, the rest dropped."""
+        """Stop the threads; tasks in progress are finished, the rest dropped."""
         self._pool.shutdown(cancel_futures=True)
 
     def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Any]:
@@ -130,36 +129,36 @@ class ThreadedLoader(SkippedReport, abc.ABC):
                     damaged.append(row)
         except InputError:
             raise
-        except Exception as error:  # a disk's fault, no memory left, ...: say where it happened
+        except Exception as error:  # disk fault, out of memory, ...: say where it happened
             raise RunFault(f"{self.records.name(int(indices[row]))}: {error!r}") from error
         return damaged
 
     def _end(self, pending: Pending) -> Any:
-        """The batch, without damaged records."""
+        """Wait for the batch, and drop its damaged records."""
         damaged = [row for task in pending.tasks for row in task.result()]
         self.skipped.update(pending.indices[damaged].tolist())
         return self._made(pending.batch, damaged)
 
     @abc.abstractmethod
     def _begin(self, indices: np.ndarray, rng: SampleRng, step: int) -> Making:
-        """How to make the batch of these records; what it needs of random numbers is drawn now."""
+        """How to make the batch of these records; its random numbers are drawn now."""
 
     @abc.abstractmethod
     def _made(self, batch: Any, damaged: list[int]) -> Any:
-        """The batch, whose rows are made but for the damaged ones, which go."""
+        """The finished batch without its damaged rows."""
 
 
 def _spans(count: int, length: int) -> Iterator[range]:
-    """The parts of `count` rows, `length` each but the last."""
+    """Split `count` rows into ranges of `length`; the last may be shorter."""
     return (range(begin, min(begin + length, count)) for begin in range(0, count, length))
 
 
 class SampleLoader(ThreadedLoader):
-    """Batches of any kind: `collate` makes one of samples, which may differ in size.
+    """Batches of any kind: `collate` makes one from samples, which may differ in size.
 
-    `make(index, draws)` gives the sample of a record, `draw(rng)` the draws of a batch's samples,
-    one each (None: none are needed). `collate(samples, indices, step)` gives the batch of those
-    that are not damaged, even of none.
+    `make(index, draws)` returns a record's sample, `draw(rng)` the draws for a batch, one per
+    sample (None: no draws). `collate(samples, indices, step)` returns the batch of the undamaged
+    samples, of which there may be none.
     """
 
     def __init__(self, records: Samples, order: Order, make: Callable[[int, Any], Any],

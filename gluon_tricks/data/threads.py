@@ -1,4 +1,4 @@
-"""Work done by threads, results in order."""
+"""A parallel `map` by threads, with results in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 def ordered_map(function: Callable[[Item], Result], items: Iterable[Item],
                 workers: int) -> Iterator[Result]:
-    """`map` by threads: results in the items' order, at most 4 * workers of them ahead."""
+    """`map` by threads: results in the items' order, at most 4 * workers ahead."""
     with ThreadPoolExecutor(workers) as pool:
         waiting = deque()
         try:

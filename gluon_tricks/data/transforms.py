@@ -1,8 +1,8 @@
-"""What is done to a picture before a network sees it: the paper's two transforms, CIFAR's, and ten
-crops of each picture.
+"""Transforms of an image before a network sees it: the paper's for training and evaluation,
+CIFAR's, and ten crops.
 
-A transform draws the random numbers of a whole batch first (`draw`), then turns one decoded
-picture after the other (`apply`), so that the drawing costs little and workers share nothing.
+A transform first draws the random numbers of a whole batch (`draw`), then transforms one decoded
+image at a time (`apply`), so that drawing is cheap and workers share nothing.
 """
 
 from dataclasses import dataclass
@@ -20,47 +20,46 @@ IMAGENET_STD = 58.393, 57.12, 57.375
 
 
 class Transform(Protocol):
-    """size: side of the squares it gives. crops: how many it gives of a picture."""
+    """size: the side of its square output. crops: how many it makes of an image."""
 
     size: int
     crops: int
 
     def draw(self, rng: SampleRng) -> Any:
-        """The random numbers of all the samples of `rng`."""
+        """Draw the random numbers for all samples of `rng`."""
 
     def apply(self, image: np.ndarray, draws: Any, row: int) -> np.ndarray:
-        """RGB uint8 (height, width, 3) to float32 (size, size, 3), by row `row` of the draws; to
-        (crops, size, size, 3) where there are several.
+        """Transform RGB uint8 (height, width, 3) by row `row` of the draws to float32
+        (size, size, 3), with several crops (crops, size, size, 3).
 
-        Raises ValueError where the picture does not allow it.
+        Raises ValueError if the image is too small or too narrow.
         """
 
 
 class TrainDraws(NamedTuple):
-    """A row a sample; None for what is switched off."""
+    """The random numbers of a batch, one row per sample; None for what is switched off."""
 
     crops: crop.CropDraws
     flips: np.ndarray
     gains: np.ndarray | None
     alphas: np.ndarray | None
     operations: AutoAugmentDraws | None = None
-    orders: np.ndarray | None = None  # of GluonCV's jitter
+    orders: np.ndarray | None = None  # for GluonCV's jitter
 
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """arXiv 1812.01187, section 2.1: crop, flip, HSV jitter, PCA noise, normalise.
+    """arXiv 1812.01187, section 2.1: crop, flip, HSV jitter, PCA noise, normalize.
 
-    With `padding`, a size x size crop out of the padded picture takes the place of the random
-    resized crop (the CIFAR recipes). 0 switches color_jitter and pca_noise off; `gluoncv_jitter`
-    makes the first one GluonCV's. `antialias` widens the filter of a crop that shrinks, see
-    augment/crop.py.
+    With `padding`, a size x size crop of the padded image replaces the random resized crop (the
+    CIFAR recipes). 0 switches color_jitter or pca_noise off; `gluoncv_jitter` uses GluonCV's color
+    jitter. `antialias` widens the filter when a crop is shrunk, see augment/crop.py.
 
-    With `auto_augment`, "imagenet", "cifar10" or "svhn", that policy of AutoAugment changes the
-    crop, mirrored and rounded to uint8: after the baseline's augmentation, as its paper says, and
-    as Google's ImageNet code has it (GluonCV augments the whole picture before it is cropped).
-    Jitter and noise follow unless switched off. GluonCV keeps its own; Google's code has none, and
-    the paper found that leaving out its distortions of colour changes nothing.
+    With `auto_augment` "imagenet", "cifar10" or "svhn", that AutoAugment policy is applied to the
+    flipped crop, rounded to uint8: after the baseline's augmentation, as its paper says and
+    Google's ImageNet code does (GluonCV augments the whole image before cropping). Jitter and noise
+    follow unless switched off. GluonCV keeps its own; Google's code has none, and the paper found
+    that dropping its color distortions changes nothing.
     """
 
     size: int = 224
@@ -111,9 +110,9 @@ class TrainTransform:
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """Section 2.1: the shorter edge to `resize`, the centre size x size, normalise; no randomness.
+    """Section 2.1: resize the shorter edge to `resize`, crop the center size x size, normalize.
 
-    resize None leaves the picture's size as it is.
+    Nothing is random. resize None keeps the image's size.
     """
 
     size: int = 224
@@ -137,8 +136,8 @@ class EvalTransform:
 
 @dataclass(frozen=True)
 class TenCropTransform(EvalTransform):
-    """AlexNet's ten crops in place of the centre: the four corners, the centre, and the mirror
-    image of each in the same order: (10, size, size, 3)."""
+    """AlexNet's ten crops instead of the center's: the four corners, the center, and then their
+    mirror images in the same order: (10, size, size, 3)."""
 
     crops = 10
 

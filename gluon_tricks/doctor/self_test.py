@@ -92,7 +92,7 @@ def _decode(folder: Path) -> str:
     from gluon_tricks.data.transforms import EvalTransform
     from gluon_tricks.prepare import demo
 
-    drawn = demo.draw_picture(0, np.random.default_rng(0))
+    drawn = demo.draw_image(0, np.random.default_rng(0))
     (folder / "a").mkdir(parents=True)
     jpeg = cv2.imencode(".jpg", drawn[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
     (folder / "a" / "1.jpg").write_bytes(jpeg)

@@ -31,7 +31,7 @@ from gluon_tricks.inference.trained import Trained
 from gluon_tricks.models.parameters import load_parameters, named_arrays
 from gluon_tricks.models.params_file import write_arrays
 from gluon_tricks.models.pixels import FromPixels
-from gluon_tricks.prepare.demo import CLASSES, draw_picture
+from gluon_tricks.prepare.demo import CLASSES, draw_image
 from gluon_tricks.runs.checkpoint import versions
 
 TOLERANCE = 1e-4  # of the largest logit; FP32 itself takes 4e-5 in Inception-V3
@@ -211,7 +211,7 @@ def _pixels(settings: Settings, paths: Sequence[Path]) -> np.ndarray:
     transform = replace(eval_transform(settings), mean=(0.0,) * 3, std=(1.0,) * 3)
     if not paths:
         rng = np.random.default_rng(0)
-        drawn = [draw_picture(label, rng) for label in range(min(BATCH, len(CLASSES)))]
+        drawn = [draw_image(label, rng) for label in range(min(BATCH, len(CLASSES)))]
         return np.stack([transform.apply(resize_short_edge(picture, settings.input_size))
                          for picture in drawn])
     return np.stack([_cropped(path, transform) for path in _chosen(paths)])

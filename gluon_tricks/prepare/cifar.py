@@ -1,7 +1,7 @@
-"""CIFAR-10 from its binary files, as Gluon downloads them, to RecordIO of lossless PNGs.
+"""Packs CIFAR-10's binary files, as Gluon downloads them, into RecordIO of lossless PNGs.
 
-A .bin holds records of 3073 bytes: a label from 0 to 9, then 32 x 32 values of red, green and blue,
-row by row.
+A .bin holds records of 3073 bytes: a label from 0 to 9, then 32 x 32 values each of red, green and
+blue, row by row.
 """
 
 import contextlib
@@ -24,49 +24,48 @@ from gluon_tricks.errors import InputError
 
 FILES = {"train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
          "val": ("test_batch.bin",)}
-PICTURES = 10_000  # in each
+IMAGES = 10_000  # per file
 ARCHIVE, SHA1 = "cifar-10-binary.tar.gz", "fab780a1e191a7eda0f345501ccd62d20f7ed891"  # Gluon's
 _REPOSITORY = "gluon/dataset/cifar10"
-_FOLDER = "cifar-10-batches-bin"  # that the authors' own archive unpacks into
+_FOLDER = "cifar-10-batches-bin"  # where the authors' own archive unpacks to
 _SIDE = 32
 _LENGTH = 1 + 3 * _SIDE * _SIDE  # bytes of a record
-_AGAIN = "remove it, and it is taken from the archive, or downloaded again"
+_AGAIN = "remove it to have it unpacked from the archive or downloaded again"
 
 
 def cifar10_records(root: str | Path = "~/.mxnet/datasets/cifar10", *,
-                    pictures: int | None = PICTURES) -> Path:
-    """The folder ROOT/rec with train and val as .rec, .idx and .classes.json; `root` then serves
-    as --data-dir.
+                    images: int | None = IMAGES) -> Path:
+    """Make ROOT/rec, with train and val as .rec, .idx and .classes.json; `root` then works as
+    --data-dir.
 
-    Made by the first call, whole or not at all; other processes wait for it meanwhile. The .bin
-    files are taken from ROOT, else unpacked from the archive there, else downloaded. `pictures` is
-    how many each must hold, None any number. Raises InputError where there are none or one is
-    damaged.
+    The first call makes it, completely or not at all; other processes wait. The .bin files are
+    taken from ROOT, else unpacked from the archive there, else downloaded. `images` is how many
+    each must hold; None: any number. Raises InputError if they are unavailable or damaged.
     """
     root = Path(root).expanduser()
     out = root / "rec"
     if not _made(out):
         with _alone(root):
             if not _made(out):
-                _make(root, out, pictures)
+                _make(root, out, images)
     return out
 
 
-def read_binary(path: Path, pictures: int | None = PICTURES) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, 32, 32, 3) uint8 RGB and labels (n,) uint8 of a .bin. Raises InputError where its
+def read_binary(path: Path, images: int | None = IMAGES) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, 32, 32, 3) uint8 RGB and labels (n,) uint8 of a .bin. Raises InputError if its
     length or a label is wrong."""
     data = np.fromfile(path, np.uint8)
     count, rest = divmod(len(data), _LENGTH)
     if rest or not count:
         raise InputError(f"{path} has {len(data)} bytes, not a multiple of {_LENGTH}: {_AGAIN}")
-    if pictures not in (None, count):
-        raise InputError(f"{path} has {count} pictures, not {pictures}: {_AGAIN}")
+    if images not in (None, count):
+        raise InputError(f"{path} has {count} images, not {images}: {_AGAIN}")
     rows = data.reshape(count, _LENGTH)
     labels = rows[:, 0]
     wrong = np.flatnonzero(labels >= len(CIFAR10_CLASSES))
     if len(wrong):
-        raise InputError(f"{path}: its picture {wrong[0]} has the label {labels[wrong[0]]}, "
-                         f"beyond the {len(CIFAR10_CLASSES)} classes: {_AGAIN}")
+        raise InputError(f"{path}: image {wrong[0]} has the label {labels[wrong[0]]}, "
+                         f"but there are {len(CIFAR10_CLASSES)} classes: {_AGAIN}")
     return rows[:, 1:].reshape(count, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1), labels
 
 
@@ -76,20 +75,20 @@ def _made(out: Path) -> bool:
     for part in FILES:
         for ending in ("rec", "idx"):
             if not (out / f"{part}.{ending}").is_file():
-                raise InputError(f"{out} has no {part}.{ending}: remove the folder, and it is made "
-                                 "anew")
+                raise InputError(f"{out} has no {part}.{ending}: remove the folder to have it made "
+                                 "again")
     return True
 
 
 @contextlib.contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """No other process is in here meanwhile."""
+    """Lock ROOT: one process at a time."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = portalocker.Lock(root / ".lock", "a", flags=portalocker.LockFlags.EXCLUSIVE)
         lock.acquire()
     except (OSError, portalocker.LockException) as error:
-        raise InputError(f"{root} cannot be written to ({error}), and has no rec/train.rec: choose "
+        raise InputError(f"{root} is not writable ({error}) and has no rec/train.rec: choose "
                          "another folder") from error
     try:
         yield
@@ -97,8 +96,8 @@ def _alone(root: Path) -> Iterator[None]:
         lock.release()
 
 
-def _make(root: Path, out: Path, pictures: int | None) -> None:
-    """Write all files aside, then let them appear."""
+def _make(root: Path, out: Path, images: int | None) -> None:
+    """Write all files to a temporary folder, then rename it."""
     binaries = _binaries(root)
     with _aside(root / ".rec.part") as aside:
         for part, names in FILES.items():
@@ -106,7 +105,7 @@ def _make(root: Path, out: Path, pictures: int | None) -> None:
                 writer.attach(aside / f"{part}.classes.json", classes_text(CIFAR10_CLASSES))
                 key = 0
                 for name in names:
-                    for image, label in zip(*read_binary(binaries[name], pictures), strict=True):
+                    for image, label in zip(*read_binary(binaries[name], images), strict=True):
                         writer.write(key, float(label), _png(image))
                         key += 1
         os.rename(aside, out)
@@ -114,7 +113,7 @@ def _make(root: Path, out: Path, pictures: int | None) -> None:
 
 @contextlib.contextmanager
 def _aside(folder: Path) -> Iterator[Path]:
-    """An empty folder, which is gone in the end, or at the next call after a process was killed."""
+    """A temporary folder, removed at the end, or by the next call if the process was killed."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
@@ -128,7 +127,7 @@ def _png(image: np.ndarray) -> bytes:
 
 
 def _binaries(root: Path) -> dict[str, Path]:
-    """Where each .bin lies, after all of them were brought there."""
+    """The path of each .bin, after unpacking or downloading those that are missing."""
     names = [name for part in FILES.values() for name in part]
     for place in (root, root / _FOLDER):
         if all((place / name).is_file() for name in names):
@@ -144,17 +143,17 @@ def _download(root: Path, missing: str) -> None:
     from mxnet.gluon.utils import _get_repo_file_url, download  # late: MXNet takes seconds
 
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # it says what it does
+        with contextlib.redirect_stdout(sys.stderr):  # it reports its progress
             download(_get_repo_file_url(_REPOSITORY, ARCHIVE), path=str(root), sha1_hash=SHA1)
-    except Exception as error:  # requests' own; UserWarning where the checksum is another
-        (root / ARCHIVE).unlink(missing_ok=True)  # not Gluon's, if it is there at all
+    except Exception as error:  # from requests; UserWarning if the checksum does not match
+        (root / ARCHIVE).unlink(missing_ok=True)  # whatever it is, it is not Gluon's
         raise InputError(f"{root} has no {missing}, and {ARCHIVE} cannot be downloaded "
                          f"({str(error).splitlines()[0][:200]}): put that archive, or its six .bin "
                          "files, there") from error
 
 
 def _unpack(root: Path, wanted: set[str]) -> None:
-    """Take some files out of the archive, whatever folder they are in there."""
+    """Unpack some files from the archive, whatever folder they are in."""
     archive = root / ARCHIVE
     with _aside(root / ".unpacked.part") as aside:
         try:
@@ -164,14 +163,14 @@ def _unpack(root: Path, wanted: set[str]) -> None:
                     if member.isfile() and name in wanted:
                         with open(aside / name, "wb") as file:
                             shutil.copyfileobj(tar.extractfile(member), file)
-                while unzipped.read(1 << 20):  # at the end its checksum is compared
+                while unzipped.read(1 << 20):  # at the end gzip compares its checksum
                     pass
         except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise InputError(f"{archive} is damaged ({error}): remove it, and it is downloaded "
+            raise InputError(f"{archive} is damaged ({error}): remove it to have it downloaded "
                              "again") from error
         missing = wanted - {path.name for path in aside.iterdir()}
         if missing:
-            raise InputError(f"{archive} holds no {min(missing)}: remove it, and CIFAR-10's binary "
-                             "version is downloaded")
+            raise InputError(f"{archive} has no {min(missing)}: remove it to have CIFAR-10's "
+                             "binary version downloaded")
         for name in wanted:
             os.replace(aside / name, root / name)

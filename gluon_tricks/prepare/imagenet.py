@@ -1,4 +1,4 @@
-"""ImageNet (ILSVRC2012) as it is downloaded, or in folders, to OUT/train.rec and OUT/val.rec."""
+"""Packs ImageNet (ILSVRC2012), as downloaded or in folders, into OUT/train.rec and OUT/val.rec."""
 
 import itertools
 import os
@@ -22,14 +22,14 @@ from gluon_tricks.prepare.verify import verify
 
 TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 CLASSES = 1000
-Progress = Callable[[Iterable, int, str], Iterable]  # a bar of so many steps, and what they are
+Progress = Callable[[Iterable, int, str], Iterable]  # a bar over (items, total, title)
 
 
 class Known(NamedTuple):
-    """How large a set of ILSVRC2012 is."""
+    """The size of a set of ILSVRC2012."""
 
-    pictures: int
-    least: int  # of a class
+    images: int
+    least: int  # of one class
     most: int
 
 
@@ -38,10 +38,10 @@ KNOWN = {"train": Known(1_281_167, 732, 1300), "val": Known(50_000, 50, 50)}
 
 @dataclass(frozen=True)
 class Options:
-    """How `prepare` goes about it."""
+    """Options of `prepare`."""
 
     seed: int = 0  # of the order
-    labels: Path | None = None  # of the validation pictures; None: what lies in the source
+    labels: Path | None = None  # of the validation images; None: found in the source
     any_counts: bool = False
     skip_damaged: bool = False
     verify: bool = True
@@ -49,15 +49,15 @@ class Options:
 
 
 class Prepared(NamedTuple):
-    """A set that is packed."""
+    """A packed set."""
 
     prefix: Path
-    pictures: int
+    images: int
     classes: int
     bytes: int
-    other: int  # stored, with Encoding.seekable, though they are not; packed by this call alone
-    damaged: list[str]  # left out by this call
-    left_out: int  # by all calls
+    other: int  # with Encoding.seekable: stored by this call although not seekable
+    damaged: list[str]  # skipped by this call
+    skipped: int  # skipped by all calls
 
 
 class _Plan(NamedTuple):
@@ -74,9 +74,9 @@ def prepare(source: Path, out: Path, encoding: Encoding, options: Options, progr
             say: Callable[[str], None]) -> list[Prepared]:
     """Write and verify OUT/train and OUT/val (.rec, .idx, .lst, .classes.json).
 
-    What an earlier call with the same arguments has done is kept. `say` takes what a user wants to
-    know meanwhile, in lines. Raises InputError for all that is wrong with `source` and `out`,
-    before anything is packed where that can be seen, and for damaged pictures, see `pack`.
+    The work of earlier calls with the same arguments is kept. `say` takes lines of progress for the
+    user. Raises InputError for whatever is wrong with `source` and `out`, before packing where
+    possible, and for damaged images, see `pack`.
     """
     sets = read_source(source, out, options, progress)
     plans = []
@@ -92,28 +92,28 @@ def prepare(source: Path, out: Path, encoding: Encoding, options: Options, progr
 
 def read_source(source: Path, out: Path, options: Options, progress: Progress
                 ) -> dict[str, Listing]:
-    """The training and the validation pictures in `source`, with the same labels.
+    """List the training and validation images in `source`, with consistent labels.
 
-    A label is a class's place among the sorted names of the training classes. Raises InputError
-    for what is missing, damaged or unknown, and for other counts than ImageNet's.
+    A label is a class's index among the sorted names of the training classes. Raises InputError
+    for what is missing, damaged or unknown, and for counts other than ImageNet's.
     """
     if not source.is_dir():
-        raise InputError(f"{source} is no folder: give the one that holds {TRAIN_TAR} and "
+        raise InputError(f"{source} is not a folder: give the one that contains {TRAIN_TAR} and "
                          f"{VAL_TAR}, or train/ and val/")
-    if not _there(out).is_dir():
-        raise InputError(f"{_there(out)} is a file: give a folder to write to")
+    if not _nearest_existing(out).is_dir():
+        raise InputError(f"{_nearest_existing(out)} is a file: give a folder to write to")
     train = _read_train(source, out, options.seed, progress)
     val, kit = _read_val(source, out, options, train.classes)
     for name, listing in (("train", train), ("val", val)):
         if not options.any_counts:
-            held = Counter(listing.classes[picture.label] for picture in listing.pictures)
+            held = Counter(listing.classes[image.label] for image in listing.images)
             check_counts(name, listing.root, {wnid: held[wnid] for wnid in listing.classes},
                          kit.train_counts if kit and name == "train" else {})
     return {"train": train, "val": val}
 
 
-def _there(out: Path) -> Path:
-    """`out`, or what there is of the folders that it is in."""
+def _nearest_existing(out: Path) -> Path:
+    """`out`, or the nearest of its parents that exists."""
     return next(path for path in (out, *out.absolute().parents) if path.exists())
 
 
@@ -126,22 +126,22 @@ def _read_train(source: Path, out: Path, seed: int, progress: Progress) -> Listi
     if not tar.is_file():
         if (source / "train").is_dir():
             return list_folder(source / "train", seed=seed)
-        raise InputError(f"{source} holds neither {TRAIN_TAR} nor train/: put one of them there")
+        raise InputError(f"{source} has neither {TRAIN_TAR} nor train/: put one of them there")
     members = tars.listed(tar, _cache(out, "train"), lambda path: tars.nested(
-        path, lambda inner: progress(inner, len(inner), "train: finding pictures")))
-    _check_pictures(members)
+        path, lambda inner: progress(inner, len(inner), "train: finding images")))
+    _check_images(members)
     classes = sorted({name.partition("/")[0] for name in members.names})
     label_of = {wnid: label for label, wnid in enumerate(classes)}
-    # By class, then by name, as list_folder has them: "a-b/" stands before "a/" among the names.
+    # By class, then by name, as in list_folder: among the names, "a-b/" sorts before "a/".
     files = sorted((label_of[name.partition("/")[0]], name) for name in members.names)
     return Listing(tar, in_order(files, seed), classes, members)
 
 
-def _check_pictures(members: tars.Members) -> None:
+def _check_images(members: tars.Members) -> None:
     for name in members.names:
         if PurePath(name).suffix.lower() not in SUFFIXES:
-            raise InputError(f"{members.tar} holds {name}, which is no picture "
-                             f"({', '.join(SUFFIXES)}): this is no set as downloaded")
+            raise InputError(f"{members.tar} contains {name}, which is not an image "
+                             f"({', '.join(SUFFIXES)}): it is not the set as downloaded")
 
 
 def _read_val(source: Path, out: Path, options: Options, classes: list[str]
@@ -149,14 +149,14 @@ def _read_val(source: Path, out: Path, options: Options, classes: list[str]
     tar, folder = source / VAL_TAR, source / "val"
     if tar.is_file():
         members = tars.listed(tar, _cache(out, "val"), tars.flat)
-        _check_pictures(members)
+        _check_images(members)
         root, names = tar, members.names
     elif folder.is_dir():
         root, names, members = folder, _flat_names(folder), None
         if not names:
             return _read_val_folders(folder, options, classes), None
     else:
-        raise InputError(f"{source} holds neither {VAL_TAR} nor val/: put one of them there")
+        raise InputError(f"{source} has neither {VAL_TAR} nor val/: put one of them there")
     path = options.labels or val_labels.find_labels(source)
     kit = val_labels.read_kit(path) if val_labels.is_kit(path) else None
     if kit:
@@ -164,17 +164,17 @@ def _read_val(source: Path, out: Path, options: Options, classes: list[str]
         label_of = {wnid: label for label, wnid in enumerate(classes)}
         for wnid in kit.wnids:
             if wnid not in label_of:
-                raise InputError(f"{path}: {wnid} is no class of the training set")
+                raise InputError(f"{path}: {wnid} is not a class of the training set")
         labels = [label_of[wnid] for wnid in kit.wnids]
     else:
         labels = val_labels.read_text(path, names, classes)
-    # By class, then by name: the same order, so the same .rec, as of a folder a class.
+    # By class, then by name: the same order, and so the same .rec, as from class folders.
     files = sorted(zip(labels, names, strict=True))
     return Listing(root, in_order(files, options.seed), classes, members), kit
 
 
 def _flat_names(folder: Path) -> list[str]:
-    """The sorted pictures of a folder without class folders; none where it has such."""
+    """The sorted names of a folder's images; empty if it has class folders."""
     with os.scandir(folder) as entries:
         entries = list(entries)
     if any(entry.is_dir() and not entry.name.startswith(".") for entry in entries):
@@ -182,90 +182,90 @@ def _flat_names(folder: Path) -> list[str]:
     names = sorted(entry.name for entry in entries
                    if PurePath(entry.name).suffix.lower() in SUFFIXES)
     if not names:
-        raise InputError(f"{folder} holds neither pictures nor class folders: unpack {VAL_TAR} "
+        raise InputError(f"{folder} has neither images nor class folders: unpack {VAL_TAR} "
                          "there")
     for name in names:
         if not name.isprintable():
-            raise InputError(f"{folder}: the name {name!r} cannot be printed, nor stand in a .lst: "
-                             "rename it")
+            raise InputError(f"{folder}: the name {name!r} cannot be printed, or written to a "
+                             ".lst: rename it")
     return names
 
 
 def _read_val_folders(folder: Path, options: Options, classes: list[str]) -> Listing:
     if options.labels:
-        raise InputError(f"--val-labels has no meaning with {folder}, whose folders name the "
-                         "classes: leave it out")
+        raise InputError(f"--val-labels cannot be combined with {folder}, whose folders name the "
+                         "classes: drop it")
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and not entry.name.startswith(".") and entry.name not in classes:
-            raise InputError(f"{entry} is no class of the training set: remove it, or add its "
-                             "training pictures")
+            raise InputError(f"{entry} is not a class of the training set: remove it, or add its "
+                             "training images")
     return list_folder(folder, classes, options.seed)
 
 
 def check_counts(name: str, where: Path, counts: dict[str, int], known: dict[str, int]) -> None:
-    """Raise InputError where a set, "train" or "val", is not as large as ImageNet's.
+    """Raise InputError if a set, "train" or "val", does not have ImageNet's counts.
 
-    counts: pictures of each class. The message names the first class that is surely off: by
-    `known`, its true counts, else by the least and the most that a class of ImageNet has.
+    counts: images per class. The message names the first class that is surely wrong: by `known`,
+    the true counts, else by the fewest and the most images that a class of ImageNet has.
     """
-    whole, total = KNOWN[name], sum(counts.values())
-    if total == whole.pictures and len(counts) == CLASSES:
+    expected, total = KNOWN[name], sum(counts.values())
+    if total == expected.images and len(counts) == CLASSES:
         return
     first = ""
     for wnid in sorted(counts.keys() | known.keys()):
-        count, least = counts.get(wnid, 0), known.get(wnid, whole.least)
-        if not least <= count <= known.get(wnid, whole.most):
-            right = least if least == known.get(wnid, whole.most) else \
-                f"{whole.least} to {whole.most}"
+        count, least = counts.get(wnid, 0), known.get(wnid, expected.least)
+        if not least <= count <= known.get(wnid, expected.most):
+            right = least if least == known.get(wnid, expected.most) else \
+                f"{expected.least} to {expected.most}"
             first = f"; {wnid} has {count}, not {right}"
             break
-    raise InputError(f"{where} has {total} pictures in {len(counts)} classes, ILSVRC2012's {name} "
-                     f"set {whole.pictures} in {CLASSES}{first}: download it again, or prepare "
-                     "what is there with --any-counts")
+    raise InputError(f"{where} has {total} images in {len(counts)} classes, ILSVRC2012's {name} "
+                     f"set {expected.images} in {CLASSES}{first}: download it again, or prepare "
+                     "it as it is with --any-counts")
 
 
 def _settings(listing: Listing, encoding: Encoding, seed: int) -> dict:
-    """What a .rec depends on; the flags first, since they say more when they differ."""
-    anew = not encoding.pass_through
-    return {"--resize": encoding.resize, "--quality": encoding.quality if anew else None,
+    """What a .rec depends on; flags come first, since a difference in them says more."""
+    encodes = not encoding.pass_through
+    return {"--resize": encoding.resize, "--quality": encoding.quality if encodes else None,
             "--seekable": encoding.seekable, "--seed": seed,
-            "OpenCV": cv2.__version__ if anew else None,
+            "OpenCV": cv2.__version__ if encodes else None,
             "pictures": fingerprint(itertools.chain(listing.classes, (
-                f"{key}\t{label}\t{path}" for key, label, path in listing.pictures)))}
+                f"{key}\t{label}\t{path}" for key, label, path in listing.images)))}
 
 
 def _is_done(prefix: Path, settings: dict) -> bool:
-    """Whether a set is packed; raises InputError where what is there is another's."""
+    """Whether a set is packed. Raises InputError if the existing files belong to other settings."""
     state = read_state(prefix)
     if state is not None:
         check_same(prefix, state, settings)
         return Path(f"{prefix}.idx").exists()
     for end in ("rec", "idx", "lst", "classes.json"):
         if Path(f"{prefix}.{end}").exists():
-            raise InputError(f"{prefix}.{end} is there already, and was not begun by this script: "
+            raise InputError(f"{prefix}.{end} already exists, and was not started by this script: "
                              "remove it or choose another folder")
     return False
 
 
 def check_space(plans: list[_Plan], out: Path, encoding: Encoding,
                 say: Callable[[str], None]) -> None:
-    """Raise InputError where the disk is too full. What is made anew has no size beforehand."""
-    free, needed = shutil.disk_usage(_there(out)).free, 0
+    """Raise InputError if the disk is too full. The size of re-encoded images is not known."""
+    free, needed = shutil.disk_usage(_nearest_existing(out)).free, 0
     if not plans:
         return
     if not encoding.pass_through:
-        say(f"{out}: {size_text(free)} free; pictures made anew need what shows when they are")
+        say(f"{out}: {size_text(free)} free; how much re-encoded images need is not known yet")
         return
     for plan in plans:
-        for _, _, path in plan.listing.pictures:
+        for _, _, path in plan.listing.images:
             size = plan.listing.size(path)
-            needed += 32 + size + -size % 4  # as RecordIO frames it, with a header
+            needed += 32 + size + -size % 4  # a RecordIO frame with a header
             needed += 60 + len(path)  # its lines in .idx and .lst
         part = Path(f"{plan.prefix}.rec.part")
         if read_state(plan.prefix) is not None and part.exists():
             needed -= part.stat().st_size
     if encoding.seekable:
-        needed = round(needed * 1.05)  # Huffman tables that were optimised are no longer
+        needed = round(needed * 1.05)  # optimized Huffman tables no longer are
     if needed > free:
         raise InputError(f"{out}: {size_text(needed)} needed, {size_text(free)} free: make room, "
                          "or choose another folder")
@@ -273,7 +273,7 @@ def check_space(plans: list[_Plan], out: Path, encoding: Encoding,
 
 
 def size_text(count: int) -> str:
-    """Bytes for readers."""
+    """A number of bytes, for people to read."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
@@ -282,12 +282,12 @@ def size_text(count: int) -> str:
 
 def _prepare(plan: _Plan, encoding: Encoding, options: Options, progress: Progress,
              say: Callable[[str], None]) -> Prepared:
-    rec, count, damaged, other = Path(f"{plan.prefix}.rec"), len(plan.listing.pictures), [], 0
+    rec, count, damaged, other = Path(f"{plan.prefix}.rec"), len(plan.listing.images), [], 0
     if plan.done:
-        say(f"{rec} is packed already")
+        say(f"{rec} is already packed")
     else:
         if Path(f"{rec}.part").exists() and read_state(plan.prefix) is not None:
-            say(f"{rec}: going on with what an earlier call packed")
+            say(f"{rec}: resuming from what an earlier call packed")
         damaged, other = pack(
             plan.listing, plan.prefix, encoding, workers=options.workers,
             skip_damaged=options.skip_damaged, resumable=plan.settings,
@@ -302,15 +302,15 @@ def _prepare(plan: _Plan, encoding: Encoding, options: Options, progress: Progre
 
 
 def check_packed(prefix: Path, listing: Listing, workers: int, progress: Progress) -> None:
-    """Read a set back: raise InputError where it is not whole, or not what is listed."""
+    """Read a set back. Raises InputError if it is incomplete or differs from the listing."""
     again = f"remove {prefix}.* and start again"
     with RecordSet(f"{prefix}.rec") as records:
-        labels = np.full(len(listing.pictures), -1)
-        labels[[picture.key for picture in listing.pictures]] = \
-            [picture.label for picture in listing.pictures]
+        labels = np.full(len(listing.images), -1)
+        labels[[image.key for image in listing.images]] = \
+            [image.label for image in listing.images]
         known = (records.keys >= 0) & (records.keys < len(labels))
         if not known.all() or (labels[records.keys] != records.labels).any():
-            raise InputError(f"{prefix}.rec has other labels than its pictures: {again}")
+            raise InputError(f"{prefix}.rec has labels that do not match its images: {again}")
         count = len(records)
     report = verify(prefix, workers=workers, progress=lambda results: progress(
         results, count, f"{prefix.name}: verifying"))
@@ -319,4 +319,5 @@ def check_packed(prefix: Path, listing: Listing, workers: int, progress: Progres
         raise InputError(f"{prefix}.rec has {len(report.damaged)} damaged records, the first with "
                          f"key {key} at byte {offset}: {reason}; {again}")
     if report.unlisted:
-        raise InputError(f"{prefix}.rec has {report.unlisted} bytes of no record: {again}")
+        raise InputError(f"{prefix}.rec has {report.unlisted} bytes that belong to no record: "
+                         f"{again}")

@@ -1,8 +1,8 @@
-"""A RecordWriter whose work outlives its process.
+"""A RecordWriter that resumes after its process was killed.
 
-PREFIX.rec.part and PREFIX.idx.part stay when a run ends early, and the same call goes on behind
-the last record that the .idx.part lists. Its lines are written after their records are on disk.
-PREFIX.prepared.json says what was being written, so that nothing else goes on with it.
+PREFIX.rec.part and PREFIX.idx.part stay when a run ends early, and the same call resumes after the
+last record that the .idx.part lists. Its lines are written after their records are on disk.
+PREFIX.prepared.json says what was being written, so that no other call resumes from it.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from gluon_tricks import files
 from gluon_tricks.data.record import RecordWriter, read_frame, record_id, unpack_sample
 from gluon_tricks.errors import InputError
 
-_SYNC_EVERY = 64 << 20  # bytes of records: what a kill can cost
+_SYNC_EVERY = 64 << 20  # bytes of records, the most that a kill can cost
 
 
 def fingerprint(lines: Iterable[str]) -> str:
@@ -33,16 +33,16 @@ def _state_path(prefix: Path) -> Path:
 
 
 def read_state(prefix: Path) -> dict | None:
-    """What PREFIX.prepared.json says; None where there is none."""
+    """The content of PREFIX.prepared.json; None if there is no such file."""
     path = _state_path(prefix)
     try:
         state = json.loads(path.read_text())
         if not isinstance(state, dict) or not isinstance(state.get("settings"), dict):
-            raise ValueError("it holds no settings")
+            raise ValueError("it has no settings")
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}): remove it and all else of "
+        raise InputError(f"{path} is damaged ({error}): remove it and all other "
                          f"{prefix}.*") from error
     return state
 
@@ -52,14 +52,15 @@ def write_state(prefix: Path, state: dict) -> None:
 
 
 def check_same(prefix: Path, state: dict, settings: dict) -> None:
-    """Raise InputError, naming the first that differs, where PREFIX was begun with others."""
+    """Raise InputError, naming the first that differs, if PREFIX was started with other settings.
+    """
     for name, value in settings.items():
         there = state["settings"].get(name)
         if there != value:
-            what = ("other pictures, or others' order" if name == "pictures" else
+            what = ("other images, or in another order" if name == "pictures" else
                     f"{name} {_said(there)}, not {_said(value)}")
-            raise InputError(f"{prefix}.rec was begun with {what}: give the same source and flags, "
-                             f"remove {prefix}.*, or choose another folder")
+            raise InputError(f"{prefix}.rec was started with {what}: give the same source and "
+                             f"flags, remove {prefix}.*, or choose another folder")
 
 
 def _said(value: object) -> object:
@@ -67,26 +68,26 @@ def _said(value: object) -> object:
 
 
 class ResumableWriter(RecordWriter):
-    """Goes on with PREFIX.rec.part where another process of the same `settings` stopped.
+    """Resumes PREFIX.rec.part where a process with the same `settings` stopped.
 
-    `kept` then has the records that are there: pass them over, in the same order.
+    `kept` then has the records already written: skip them, in the same order.
     """
 
     def __init__(self, prefix: Path, settings: dict):
         self._prefix, self._settings = prefix, settings
         state = read_state(prefix)
-        self._goes_on = state is not None
+        self._resumes = state is not None
         if state is not None:
             check_same(prefix, state, settings)
             idx, rec = Path(f"{prefix}.idx"), Path(f"{prefix}.rec")
             if rec.exists() and not idx.exists() and Path(f"{idx}.part").exists():
-                os.replace(rec, f"{rec}.part")  # stopped between the two names that come last
+                os.replace(rec, f"{rec}.part")  # stopped between the last two renames
         super().__init__(prefix)
         self._synced = 0  # bytes of the .rec.part
-        self._torn = False  # an exception, a signal's say, fell into `_sync`
+        self._torn = False  # an exception, from a signal for example, interrupted `_sync`
 
     def attach(self, path: Path, text: str) -> None:
-        if self._goes_on:  # a text may have got its name already
+        if self._resumes:  # a text may already have its final name
             self._texts[path] = text
         else:
             super().attach(path, text)
@@ -94,7 +95,7 @@ class ResumableWriter(RecordWriter):
     def __enter__(self) -> "ResumableWriter":
         super().__enter__()
         try:
-            if not self._goes_on:
+            if not self._resumes:
                 write_state(self._prefix, {"settings": self._settings})
             self._reader = os.open(f"{self._rec}.part", os.O_RDONLY)
         except BaseException:
@@ -104,15 +105,15 @@ class ResumableWriter(RecordWriter):
         return self
 
     def _end_of_kept(self, path: Path) -> int:
-        """Called for the .rec first, when its .part is locked."""
-        if not self._goes_on or path not in (self._rec, self._idx):
+        """Where to truncate `path`. Called for the .rec first, when its .part is locked."""
+        if not self._resumes or path not in (self._rec, self._idx):
             return 0
         if path == self._rec:
             self._kept_ends = self._find_kept()
         return self._kept_ends[path]
 
     def _find_kept(self) -> dict[Path, int]:
-        """Where the last whole record ends in the .rec.part, and its line in the .idx.part."""
+        """Where the last complete record ends in the .rec.part, and its line in the .idx.part."""
         idx = Path(f"{self._idx}.part")
         text = idx.read_bytes() if idx.exists() else b""
         lines = text[:text.rfind(b"\n") + 1].splitlines(keepends=True)
@@ -134,25 +135,25 @@ class ResumableWriter(RecordWriter):
         return {self._rec: self._synced, self._idx: sum(map(len, lines))}
 
     def read_kept(self, key: int, label: int) -> bytes:
-        """A kept record's picture. Raises InputError where the record is damaged or another."""
+        """A kept record's image. Raises InputError if the record is damaged or a different one."""
         start, end = self.kept[key]
         try:
-            payload, behind = read_frame(self._reader, start)
+            payload, next_offset = read_frame(self._reader, start)
             sample = unpack_sample(payload)
-            if (record_id(payload), sample.label, behind) != (key, label, end):
-                raise ValueError("another record stands there")
+            if (record_id(payload), sample.label, next_offset) != (key, label, end):
+                raise ValueError("it holds another record")
         except ValueError as error:
             raise InputError(f"{self._rec}.part is damaged at byte {start}: {error}; "
                              f"remove {self._prefix}.*") from error
-        return sample.picture
+        return sample.image
 
-    def write(self, key: int, label: float, picture: bytes) -> None:
-        super().write(key, label, picture)
+    def write(self, key: int, label: float, image: bytes) -> None:
+        super().write(key, label, image)
         if self._files[0].tell() - self._synced >= _SYNC_EVERY:
             self._sync()
 
     def _sync(self) -> None:
-        """Records first, then their lines; once torn, no line more, lest one be missing between."""
+        """Write records first, then their lines; once torn, no more lines, lest one be missing."""
         if self._torn:
             return
         self._torn = True
@@ -177,7 +178,7 @@ class ResumableWriter(RecordWriter):
             super().__exit__(kind, error, trace)
 
     def _discard(self) -> None:
-        """What was written stays; but where that is nothing, nothing does."""
+        """Keep what was written, or nothing if that is empty."""
         part = Path(f"{self._rec}.part")
         if part in self._parts and part.exists() and not part.stat().st_size:
             _state_path(self._prefix).unlink(missing_ok=True)

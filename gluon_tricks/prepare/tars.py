@@ -1,4 +1,4 @@
-"""Pictures read where they lie in a tar, or in the tars of a tar, with nothing unpacked."""
+"""Reads images inside a tar, or inside the tars in a tar, without unpacking anything."""
 
 import bisect
 import json
@@ -14,23 +14,23 @@ from gluon_tricks import files
 from gluon_tricks.errors import InputError
 
 Progress = Callable[[Iterable], Iterable]  # wraps an iterable in a progress bar
-_END = bytes(512)  # the block behind a tar's last member
+_END = bytes(512)  # the block after a tar's last member
 
 
 class Member(NamedTuple):
     """A file in a tar."""
 
-    name: str  # in a tar of tars CLASS/NAME, as the unpacked folders would have it
+    name: str  # in a tar of tars CLASS/NAME, as in the unpacked folders
     offset: int  # of its bytes, from the start of the outermost tar
     size: int
 
 
 class Members:
-    """Where the files of a tar lie. Reading is safe from many threads at once."""
+    """Where the files in a tar are. Reading is thread-safe."""
 
     def __init__(self, tar: Path, members: Iterable[Member]):
         self.tar = tar
-        # Names alone are objects: of ImageNet's, there are 1.3 million.
+        # Only the names are Python objects: ImageNet has 1.3 million members.
         members = sorted(members)
         self.names = [member.name for member in members]
         self._places = np.array([member[1:] for member in members], np.int64).reshape(-1, 2)
@@ -47,7 +47,7 @@ class Members:
         return self._place(name)[1]
 
     def read(self, name: str) -> bytes:
-        """A member's bytes. Raises ValueError where the tar has become shorter than it was."""
+        """A member's bytes. Raises ValueError if the tar has become too short."""
         offset, size = self._place(name)
         file = os.open(self.tar, os.O_RDONLY)
         try:
@@ -55,25 +55,25 @@ class Members:
         finally:
             os.close(file)
         if len(data) < size:
-            raise ValueError(f"{self.tar} ends inside of it")
+            raise ValueError(f"{self.tar} ends inside it")
         return data
 
 
 def flat(tar: Path) -> Iterator[Member]:
-    """The files of a tar; a folder that they stand in is left out of their names."""
+    """The files in a tar; folders are dropped from their names."""
     with open(tar, "rb") as file:
         for member in _files(file, str(tar)):
             yield Member(Path(member.name).name, member.offset_data, member.size)
 
 
 def nested(tar: Path, progress: Progress = iter) -> Iterator[Member]:
-    """The files of the tars CLASS.tar in a tar, as CLASS/NAME."""
+    """The files in the tars CLASS.tar in a tar, as CLASS/NAME."""
     with open(tar, "rb") as file:
         inner = []
         for member in _files(file, str(tar)):
             if not member.name.endswith(".tar"):
-                raise InputError(f"{tar} holds {member.name!r}, not one CLASS.tar a class: this "
-                                 "is no training set as downloaded")
+                raise InputError(f"{tar} contains {member.name!r}, not one CLASS.tar per class: "
+                                 "it is not the training set as downloaded")
             inner.append(member)
         for outer in progress(inner):
             window = _Window(file, outer.offset_data, outer.size)
@@ -84,7 +84,7 @@ def nested(tar: Path, progress: Progress = iter) -> Iterator[Member]:
 
 
 class _Window:
-    """So much of a file as a file of its own, as far as tarfile reads one."""
+    """A part of a file as a file of its own, with what tarfile needs to read one."""
 
     def __init__(self, file: IO[bytes], start: int, size: int):
         self._file, self._start, self._size, self._at = file, start, size, 0
@@ -104,37 +104,38 @@ class _Window:
 
 
 def _files(file: IO[bytes] | _Window, name: str) -> Iterator[tarfile.TarInfo]:
-    """The files that stand in a tar; folders are passed over.
+    """The files in a tar; folders are skipped.
 
-    Raises InputError where it is no tar, is cut short or damaged, or holds what is no plain file.
+    Raises InputError if it is not a tar, is truncated or damaged, or contains something that is not
+    a regular file.
     """
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
-                tar.members.clear()  # else it remembers each
+                tar.members.clear()  # otherwise tarfile keeps each
                 if member.isdir():
                     continue
                 if not member.isreg() or member.issparse():
-                    raise InputError(f"{name} holds {member.name!r}, which is no plain file: make "
-                                     "the tar anew of plain files")
+                    raise InputError(f"{name} contains {member.name!r}, which is not a regular "
+                                     "file: make the tar again, of regular files")
                 yield member
-            behind = tar.offset
+            end = tar.offset
     except tarfile.TarError as error:
-        raise InputError(f"{name} is no tar, or is cut short or damaged ({error}): compare its "
+        raise InputError(f"{name} is not a tar, or is truncated or damaged ({error}): compare its "
                          "checksum, download it again") from error
-    # tarfile stops in silence at a header that is none, and where the file ends behind a member.
-    file.seek(behind)
+    # tarfile stops silently at an invalid header, and if the file ends after a member.
+    file.seek(end)
     block = file.read(512)
     if block != _END and (block or not isinstance(file, _Window)):  # a tar's tars may lack it
-        raise InputError(f"{name} is cut short or damaged at byte {behind}: compare its checksum, "
+        raise InputError(f"{name} is truncated or damaged at byte {end}: compare its checksum, "
                          "download it again")
 
 
 def listed(tar: Path, cache: Path, members: Callable[[Path], Iterable[Member]]) -> Members:
-    """The members of a tar, read from `cache` where it was written for this same file.
+    """The members of a tar, read from `cache` if it was written for this very file.
 
-    Their headers lie all over the tar, a seek for each of ImageNet's 1.3 million pictures. Raises
-    InputError for two members of one name, none at all, or a name that no .lst can hold.
+    Their headers are all over the tar: a seek for each of ImageNet's 1.3 million images. Raises
+    InputError if two members have the same name, there are none, or a .lst cannot hold a name.
     """
     status = os.stat(tar)
     identity = json.dumps([str(tar.absolute()), status.st_size, status.st_mtime_ns]) + "\n"
@@ -147,9 +148,9 @@ def listed(tar: Path, cache: Path, members: Callable[[Path], Iterable[Member]]) 
     found = Members(tar, _printable(tar, members(tar)))
     for first, second in zip(found.names, found.names[1:], strict=False):
         if first == second:
-            raise InputError(f"{tar} holds {first} twice: make the tar anew")
+            raise InputError(f"{tar} contains {first} twice: make the tar again")
     if not found.names:
-        raise InputError(f"{tar} holds no files: download it again")
+        raise InputError(f"{tar} contains no files: download it again")
     cache.parent.mkdir(parents=True, exist_ok=True)
     with files.atomic(cache) as part, open(part, "w") as file:
         file.write(identity)
@@ -160,5 +161,6 @@ def listed(tar: Path, cache: Path, members: Callable[[Path], Iterable[Member]]) 
 def _printable(tar: Path, members: Iterable[Member]) -> Iterator[Member]:
     for member in members:
         if not member.name.isprintable():
-            raise InputError(f"{tar}: the name {member.name!r} cannot stand in a .lst: rename it")
+            raise InputError(f"{tar}: the name {member.name!r} cannot be written to a .lst: rename "
+                             "it")
         yield member

@@ -1,11 +1,11 @@
-"""The classes of ImageNet's validation pictures, which come without: from one of these.
+"""Reads the classes of ImageNet's validation images, which come without labels, from one of:
 
-- the development kit, ILSVRC2012_devkit_t12.tar.gz or its folder: a number a line, in the order of
-  the pictures' names, in data/ILSVRC2012_validation_ground_truth.txt, and what the numbers mean in
-  data/meta.mat
-- a text file with a line a picture: `NAME WNID`, `NAME LABEL` (the WNID's place among the sorted
-  ones, from 0), `WNID` alone, in the order of the pictures' names, a .lst's `KEY LABEL NAME`, or
-  Kaggle's `NAME,WNID BOX ...` below its title
+- the development kit, ILSVRC2012_devkit_t12.tar.gz or its folder: one number per line, in the order
+  of the image names, in data/ILSVRC2012_validation_ground_truth.txt, and the meaning of the numbers
+  in data/meta.mat
+- a text file with one line per image: `NAME WNID`, `NAME LABEL` (the WNID's index among the sorted
+  ones, from 0), only `WNID`, in the order of the image names, a .lst's `KEY LABEL NAME`, or
+  Kaggle's `NAME,WNID BOX ...` below its header
 """
 
 import io
@@ -26,20 +26,20 @@ _TITLE = "ImageId,PredictionString"
 
 
 class Kit(NamedTuple):
-    """What the development kit says."""
+    """The content of the development kit."""
 
-    wnids: list[str]  # of the validation pictures, in the order of their names
-    train_counts: dict[str, int]  # pictures of each class
+    wnids: list[str]  # of the validation images, in the order of their names
+    train_counts: dict[str, int]  # training images of each class
 
 
 def find_labels(source: Path) -> Path:
-    """The file or folder of labels in `source`; raises InputError where there is none."""
+    """The file or folder of labels in `source`. Raises InputError if there is none."""
     names = (f"{KIT}.tar.gz", KIT, *TEXTS)
     for name in names:
         if (source / name).exists():
             return source / name
-    raise InputError(f"{source} holds no labels of the validation pictures ({', '.join(names)}): "
-                     "put one there, or name it with --val-labels")
+    raise InputError(f"{source} has no labels of the validation images ({', '.join(names)}): "
+                     "put one there, or give it with --val-labels")
 
 
 def is_kit(path: Path) -> bool:
@@ -47,30 +47,30 @@ def is_kit(path: Path) -> bool:
 
 
 def read_kit(path: Path) -> Kit:
-    """Raises InputError where the development kit is none, or is damaged."""
-    from scipy.io import loadmat  # late: it takes a while, and most runs need none
+    """Read the development kit. Raises InputError if it is not one, or is damaged."""
+    from scipy.io import loadmat  # late: it is slow to import and rarely needed
 
     truth, meta = _kit_files(path)
     try:
         synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
         wnid_of = {int(number): str(wnid) for number, wnid in
                    zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)}
-        pictures = {str(wnid): int(count) for wnid, count, children in
+        images = {str(wnid): int(count) for wnid, count, children in
                     zip(synsets["WNID"], synsets["num_train_images"], synsets["num_children"],
-                        strict=True) if not children}  # others are classes of classes
-    except Exception as error:  # SciPy's reader raises anything, an UnboundLocalError say
+                        strict=True) if not children}  # inner nodes of WordNet have children
+    except Exception as error:  # SciPy's reader may raise anything, even UnboundLocalError
         raise InputError(f"{path}: its {_META} is damaged ({_first_line(error)}): download it "
                          "again") from error
     try:
         wnids = [wnid_of[int(line)] for line in truth.split()]
     except (ValueError, KeyError) as error:
-        raise InputError(f"{path}: its {_TRUTH} holds {error}, which is no class's number in "
+        raise InputError(f"{path}: its {_TRUTH} has {error}, which is not a class number in "
                          f"{_META}: download it again") from error
-    return Kit(wnids, pictures)
+    return Kit(wnids, images)
 
 
 def _kit_files(path: Path) -> tuple[bytes, bytes]:
-    """The validation's numbers and meta.mat."""
+    """The content of the validation ground truth and of meta.mat."""
     try:
         if path.is_dir():
             return (path / _TRUTH).read_bytes(), (path / _META).read_bytes()
@@ -82,29 +82,29 @@ def _kit_files(path: Path) -> tuple[bytes, bytes]:
                         found[name] = tar.extractfile(member).read()
             return found[_TRUTH], found[_META]
     except (KeyError, FileNotFoundError) as error:
-        raise InputError(f"{path} is no {KIT}: {_TRUTH} and {_META} must be in it") from error
+        raise InputError(f"{path} is not {KIT}: it must contain {_TRUTH} and {_META}") from error
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise InputError(f"{path} is no {KIT}.tar.gz, or is damaged ({_first_line(error)}): "
+        raise InputError(f"{path} is not {KIT}.tar.gz, or is damaged ({_first_line(error)}): "
                          "download it again") from error
 
 
 def _first_line(error: Exception) -> str:
-    """tarfile says in lines of their own why it is none of the formats that it knows."""
+    """The first line of an error: tarfile adds one for each format that did not fit."""
     return f"{error}".partition("\n")[0].rstrip(":") or type(error).__name__
 
 
 def read_text(path: Path, names: list[str], classes: list[str]) -> list[int]:
-    """The label of each of `names`, which are sorted, from a file of lines.
+    """The label of each of `names`, which are sorted, from a text file.
 
-    Names are compared without folder and ending. Raises InputError for a line that is not so, an
-    unknown class, and where the lines and the pictures are not the same.
+    Names are compared without folder and extension. Raises InputError for a malformed line, an
+    unknown class, and if lines and images do not match.
     """
     try:
-        lines = path.read_text("utf-8-sig").splitlines()  # Excel writes such a mark first
+        lines = path.read_text("utf-8-sig").splitlines()  # Excel writes a BOM
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise InputError(f"{path} is missing: give the validation pictures' labels") from error
+        raise InputError(f"{path} is missing: give the validation images' labels") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text: give the development kit, or a file of lines NAME "
+        raise InputError(f"{path} is not text: give the development kit, or a file of lines NAME "
                          "WNID") from error
     first = lines[:1] == [_TITLE]
     label_of = {wnid: label for label, wnid in enumerate(classes)}
@@ -119,7 +119,7 @@ def read_text(path: Path, names: list[str], classes: list[str]) -> list[int]:
         elif word in label_of:
             label = label_of[word]
         else:
-            raise InputError(f"{path}, line {number}: {word} is no class of the training set")
+            raise InputError(f"{path}, line {number}: {word} is not a class of the training set")
         rows.append((name, label))
     check_length(path, len(rows), len(names))
     if all(name is None for name, _ in rows):
@@ -129,28 +129,28 @@ def read_text(path: Path, names: list[str], classes: list[str]) -> list[int]:
     for name in names:
         stem = _stem(name)
         if stem not in by_name:
-            raise InputError(f"{path} has no line for {stem}: give the labels of these pictures")
+            raise InputError(f"{path} has no line for {stem}: give the labels of these images")
         if stem in seen:
-            raise InputError(f"{seen[stem]} and {name} are one name to {path}, which may leave "
-                             "endings out: rename one")
+            raise InputError(f"{seen[stem]} and {name} are the same name to {path}, which may omit "
+                             "extensions: rename one")
         seen[stem] = name
     return [by_name[_stem(name)] for name in names]
 
 
-def check_length(path: Path, lines: int, pictures: int) -> None:
-    if lines != pictures:
-        raise InputError(f"{path} has {lines} labels for {pictures} validation pictures: give the "
-                         "labels of these pictures")
+def check_length(path: Path, lines: int, images: int) -> None:
+    if lines != images:
+        raise InputError(f"{path} has {lines} labels for {images} validation images: give the "
+                         "labels of these images")
 
 
 def _stem(name: str) -> str:
-    """A picture's name without folder and ending; a dot within it begins no ending."""
+    """An image's name without folder and extension; other dots in the name stay."""
     path = PurePath(name)
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 
 def _row(line: str) -> tuple[str | None, str]:
-    """A picture's name, without folder and ending, and its class. Raises ValueError."""
+    """An image's name, without folder and extension, and its class. Raises ValueError."""
     fields = line.split("\t")
     if len(fields) == 3:  # a .lst
         label = float(fields[1])
@@ -160,7 +160,7 @@ def _row(line: str) -> tuple[str | None, str]:
         if len(fields) == 1 and not fields[0].isdecimal() and fields[0]:
             return None, fields[0]
         if len(fields) != 2 and "," not in line:
-            raise ValueError("needs NAME WNID, NAME LABEL, WNID, or KEY, LABEL, NAME between tabs "
-                             "(bare numbers mean nothing without the development kit)")
+            raise ValueError("needs NAME WNID, NAME LABEL, WNID, or KEY, LABEL, NAME separated by "
+                             "tabs (bare numbers mean nothing without the development kit)")
         name, word = fields[:2]
     return _stem(name), word

@@ -1,4 +1,4 @@
-"""Reading a .rec back, record by record: what is damaged, and the .idx rebuilt."""
+"""Reads a .rec back, record by record: finds damaged records, and rebuilds the .idx."""
 
 import contextlib
 import itertools
@@ -28,13 +28,13 @@ class Report:
     """What `verify` found."""
 
     records: int
-    classes: int = 0  # different labels among the whole records
+    classes: int = 0  # different labels among the undamaged records
     labels: tuple[int, int] | None = None  # lowest and highest
     damaged: list[Damage] = field(default_factory=list)
     unlisted: int = 0  # bytes of the .rec that belong to no record of the .idx
 
     @property
-    def whole(self) -> bool:
+    def intact(self) -> bool:
         return not self.damaged and not self.unlisted
 
 
@@ -42,10 +42,10 @@ def verify(prefix: Path, *, workers: int,
            progress: Callable[[Iterable], Iterable] = iter) -> Report:
     """Read and decode each record that PREFIX.idx lists.
 
-    A record is damaged where none starts, where it is cut short, where its picture does not decode
-    or stops before its end, and where its label is no whole number from 0 or beyond the names in
-    PREFIX.classes.json. Changed bytes amid a JPEG's data go unnoticed: a JPEG has no checksum.
-    Raises InputError where a file is missing or no .idx.
+    A record is damaged if none starts at its offset, if it is truncated, if its image does not
+    decode or is truncated, or if its label is not an integer from 0 or not among the names in
+    PREFIX.classes.json. Changed bytes within a JPEG's data go unnoticed: a JPEG has no checksum.
+    Raises InputError if a file is missing or is not a .idx.
     """
     rec, classes_file = Path(f"{prefix}.rec"), Path(f"{prefix}.classes.json")
     keys, offsets = (column.tolist() for column in read_index(f"{prefix}.idx"))
@@ -54,13 +54,13 @@ def verify(prefix: Path, *, workers: int,
 
         def check(offset: int) -> tuple[int, int] | str:
             try:
-                payload, behind = read_frame(file, offset)
+                payload, next_offset = read_frame(file, offset)
                 sample = unpack_sample(payload)
                 _check_label(sample.label, classes)
-                decode_whole(sample.picture)
+                decode_whole(sample.image)
             except (ValueError, OSError) as error:
                 return str(error)
-            return int(sample.label), behind
+            return int(sample.label), next_offset
 
         report, labels, ends = Report(len(keys)), set(), {}
         with contextlib.closing(ordered_map(check, offsets, workers)) as results:
@@ -80,16 +80,16 @@ def verify(prefix: Path, *, workers: int,
 
 
 def _overlaps(key_at: dict[int, int], ends: dict[int, int]) -> list[Damage]:
-    """Records whose length reaches into the next one; ends by their starts."""
+    """Records that overlap the next one; `ends` maps starts to ends."""
     starts = sorted(ends)
-    return [Damage(key_at[start], start, "its length reaches into the next record")
+    return [Damage(key_at[start], start, "it overlaps the next record")
             for start, following in itertools.pairwise(starts)
             if ends[start] > following]
 
 
 def _check_label(label: float, classes: int | None) -> None:
     if not label >= 0 or label % 1:
-        raise ValueError(f"the label {label:g} is no whole number from 0")
+        raise ValueError(f"the label {label:g} is not an integer from 0")
     if classes is not None and label >= classes:
         raise ValueError(f"the label {label:g} is beyond the {classes} named classes")
 
@@ -97,12 +97,12 @@ def _check_label(label: float, classes: int | None) -> None:
 def reindex(prefix: Path) -> int:
     """Rebuild PREFIX.idx from PREFIX.rec; returns the number of records.
 
-    Keys are the ids in the records' headers where no two are the same, else 0, 1, 2, ... Raises
-    InputError where PREFIX.idx is there already or the .rec is damaged.
+    Keys are the ids in the records' headers if they are distinct, else 0, 1, 2, ... Raises
+    InputError if PREFIX.idx exists already or the .rec is damaged.
     """
     idx = Path(f"{prefix}.idx")
     if idx.exists():
-        raise InputError(f"{idx} is there already: move it away first")
+        raise InputError(f"{idx} already exists: move it away first")
     keys, offsets = [], []
     for offset, payload in scan(f"{prefix}.rec"):
         keys.append(record_id(payload))

@@ -83,10 +83,10 @@ def test_damaged_files_are_named_and_left_out(run, tiny, data_dir):
     bad = [data_dir / "train" / "bee" / "1.jpg", data_dir / "train" / "cat" / "5.jpg"]
     bad[0].write_bytes(bad[0].read_bytes()[:700])
     bad[1].write_bytes(b"")
-    with pytest.raises(InputError, match=f"^{bad[0]}: its JPEG is cut short; 2 of 15 records"):
+    with pytest.raises(InputError, match=f"^{bad[0]}: its JPEG is truncated; 2 of 15 records"):
         train(run())
     folder = train(run("skip", on_bad_record="skip")).folder
-    assert (f"{data_dir / 'train'}: 2 damaged records are left out, by key: bee/1.jpg, cat/5.jpg"
+    assert (f"{data_dir / 'train'}: 2 damaged records skipped, by key: bee/1.jpg, cat/5.jpg"
             in (folder / "train.log").read_text())
 
 
@@ -103,7 +103,7 @@ def test_a_file_that_vanishes_amid_a_run_ends_it_by_its_name(run, tiny, data_dir
 
 def test_a_class_of_validation_alone_is_refused(run, data_dir):
     (data_dir / "val" / "dog").mkdir()
-    with pytest.raises(InputError, match=f"^{data_dir / 'val' / 'dog'} is no class of the tr"):
+    with pytest.raises(InputError, match=f"^{data_dir / 'val' / 'dog'} is not a class of the tr"):
         train(run())
 
 

@@ -183,7 +183,7 @@ def test_the_line_names_the_keys(pack):
         found = damaged_records(chosen, records)
         with eval_loader(chosen, records, found) as loader:
             assert skipped_line(loader) == (
-                f"{records.path}: 3 damaged records are left out, by key: "
+                f"{records.path}: 3 damaged records skipped, by key: "
                 "104, 109, 111")
             loader.skipped = set(range(12)) - {0}
             assert skipped_line(loader).endswith(", 110, 111")

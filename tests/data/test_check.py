@@ -35,7 +35,7 @@ def with_segment(data, body):
 
 
 def sized(data, height, width):
-    """A JPEG or PNG whose header says other sides."""
+    """A JPEG or PNG whose header gives other sides."""
     if data.startswith(b"\x89PNG"):
         return data[:16] + struct.pack(">II", width, height) + data[24:]
     at = data.index(b"\xff\xc0") + 5
@@ -44,7 +44,7 @@ def sized(data, height, width):
 
 @pytest.fixture
 def damages(tmp_path):
-    """damages(pictures, workers=1): {index: reason} of a .rec of those pictures."""
+    """damages(images, workers=1): {index: reason} of a .rec of those images."""
     def run(pictures, workers=1):
         with RecordWriter(tmp_path / "set") as writer:
             for number, picture in enumerate(pictures):
@@ -81,28 +81,28 @@ WHOLE = {
     "at the limit": sized(JPEG, 1 << 12, 1 << 15),
 }
 DAMAGED = {
-    "no bytes": (b"", "its picture is empty: it has no bytes"),
-    "text": (b"not a picture\n" * 9, "no JPEG, PNG, BMP or WebP"), "zeros": (bytes(9000), "WebP"),
-    "GIF": (saved(noise(), "GIF"), "no JPEG, PNG, BMP or WebP"),
-    "cut in the header": (JPEG[:200], "its JPEG is cut short in its header"),
-    "cut in a long header": (with_segment(BIG, bytes(9000))[:8000], "cut short in its header"),
-    "a length beyond the end": (JPEG[:4] + b"\xff\xff" + JPEG[6:], "cut short in its header"),
-    "no end": (BIG[:-2], "its JPEG is cut short"), "half": (BIG[:len(BIG) // 2], "cut short"),
-    "half, short": (JPEG[:len(JPEG) - 300], "cut short"),
-    "only the preview's end": (with_segment(BIG, PREVIEW)[:-900], "its JPEG is cut short"),
-    "end within zeros": (BIG[:-700] + bytes(700), "its JPEG is cut short"),
+    "no bytes": (b"", "its image is empty (0 bytes)"),
+    "text": (b"not a picture\n" * 9, "not a JPEG, PNG"), "zeros": (bytes(9000), "WebP"),
+    "GIF": (saved(noise(), "GIF"), "not a JPEG, PNG, BMP or WebP"),
+    "cut in the header": (JPEG[:200], "its JPEG is truncated in its header"),
+    "cut in a long header": (with_segment(BIG, bytes(9000))[:8000], "truncated in its header"),
+    "a length beyond the end": (JPEG[:4] + b"\xff\xff" + JPEG[6:], "truncated in its header"),
+    "no end": (BIG[:-2], "its JPEG is truncated"), "half": (BIG[:len(BIG) // 2], "truncated"),
+    "half, short": (JPEG[:len(JPEG) - 300], "truncated"),
+    "only the preview's end": (with_segment(BIG, PREVIEW)[:-900], "its JPEG is truncated"),
+    "end within zeros": (BIG[:-700] + bytes(700), "its JPEG is truncated"),
     "no frame": (JPEG.replace(b"\xff\xc0", b"\xff\xe9"), "no frame comes before its first scan"),
-    "no picture": (JPEG[:2] + EOI, "it holds no picture"),
+    "no picture": (JPEG[:2] + EOI, "it has no image"),
     "no rows": (sized(JPEG, 0, 56), "it says 56 x 0 pixels"),
     "no columns": (sized(JPEG, 40, 0), "it says 0 x 40 pixels"),
-    "huge": (sized(JPEG, 65500, 65500), "its 65500 x 65500 pixels are more than the 134217728"),
+    "huge": (sized(JPEG, 65500, 65500), "its 65500 x 65500 pixels are more than the limit of 134217728"),
     "just beyond": (sized(JPEG, 1 + (1 << 12), 1 << 15), "more than"),
     "huge PNG": (sized(saved(noise(), "PNG"), 1 << 30, 1 << 30), "more than"),
-    "PNG, no end": (saved(noise(), "PNG")[:-12], "its PNG is cut short"),
-    "larger PNG, no end": (saved(noise(150, 150), "PNG")[:-9], "its PNG is cut short"),
+    "PNG, no end": (saved(noise(), "PNG")[:-12], "its PNG is truncated"),
+    "larger PNG, no end": (saved(noise(150, 150), "PNG")[:-9], "its PNG is truncated"),
     "PNG, no rows": (sized(saved(noise(), "PNG"), 0, 4), "it says 4 x 0 pixels"),
-    "BMP, cut": (saved(noise(), "BMP")[:-1], "no picture that OpenCV can decode"),
-    "WebP, cut": (saved(noise(150, 150), "WEBP")[:-3], "its WebP is cut short"),
+    "BMP, cut": (saved(noise(), "BMP")[:-1], "not an image that OpenCV can decode"),
+    "WebP, cut": (saved(noise(150, 150), "WEBP")[:-3], "its WebP is truncated"),
 }
 
 
@@ -130,7 +130,7 @@ def test_reports_come_in_order_from_any_number_of_threads(damages, monkeypatch, 
         assert reason in found[index]
 
 
-def test_whole_pictures_are_read_at_both_ends_only(damages, monkeypatch):
+def test_whole_images_are_read_at_both_ends_only(damages, monkeypatch):
     read = []
     pread = os.pread
 
@@ -162,7 +162,7 @@ def test_a_record_that_is_too_short_or_gone_since_the_set_was_opened(tmp_path):
 
 
 def test_records_with_their_label_behind_the_header(tmp_path):
-    """flag 1: one more float stands before the picture."""
+    """flag 1: one more float precedes the image."""
     bodies = [struct.pack("<IfQQf", 1, 0, key, 0, 4) + data for key, data in
               enumerate([JPEG, BIG, BIG[:-2], b""])]
     offset, lines = 0, []
@@ -175,7 +175,7 @@ def test_records_with_their_label_behind_the_header(tmp_path):
     with RecordSet(tmp_path / "set.rec") as records:
         assert records.labels.tolist() == [4, 4, 4, 4]
         assert [(index, damage.reason) for index, damage in quick_check(records, 2)] == [
-            (2, "its JPEG is cut short"), (3, "its picture is empty: it has no bytes")]
+            (2, "its JPEG is truncated"), (3, "its image is empty (0 bytes)")]
         for index, data in enumerate([JPEG, BIG]):
             assert records.read_ends(index, 100, 10) == (len(data), data[:100], data[-10:])
             assert records.read_ends(index, 10 ** 6, 10) == (len(data), data, data[-10:])
@@ -192,7 +192,7 @@ def test_both_ends_of_a_record_in_several_parts(tmp_path):
 
 
 def test_a_disk_that_refuses_to_read_is_no_damage(tmp_path, monkeypatch):
-    """A passing fault must not leave records out of a whole run."""
+    """A transient fault must not drop records from a whole run."""
     def read_ends(self, index, first, last):
         if index == 1:
             raise OSError(5, "Input/output error")

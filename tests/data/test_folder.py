@@ -1,4 +1,4 @@
-"""Pictures as files: listed as pathlib lists them, read as their bytes, decoded as when packed."""
+"""Images as files: listed as pathlib lists them, read as their bytes, decoded as when packed."""
 
 import os
 import shutil
@@ -57,7 +57,7 @@ def tree(root: Path, paths) -> None:
 
 
 def by_pathlib(root: Path) -> list[str]:
-    """What counts, and in which order, by definition."""
+    """Which files count, and in which order, by definition."""
     return [path.relative_to(root).as_posix()
             for name in sorted(entry.name for entry in root.iterdir() if entry.is_dir())
             if not name.startswith(".") for path in sorted((root / name).rglob("*"))
@@ -73,7 +73,7 @@ def test_what_is_listed_and_in_which_order(tmp_path):
     records = FolderSet(tmp_path)
     assert records.keys == expected
     assert [records.read(index).decode() for index in range(len(records))] == expected
-    assert [picture.path for picture in pack.list_folder(tmp_path, seed=None).pictures] == expected
+    assert [picture.path for picture in pack.list_folder(tmp_path, seed=None).images] == expected
 
 
 def test_links_to_class_folders_and_to_files_are_followed(tmp_path, picture_folder):
@@ -104,20 +104,20 @@ def refused(*arguments) -> str:
     return str(raised.value)
 
 
-def test_what_is_no_set_of_pictures_is_refused(picture_folder, tmp_path):
-    assert f"{tmp_path / 'none'} is no folder" in refused(tmp_path / "none")
+def test_what_is_no_set_of_images_is_refused(picture_folder, tmp_path):
+    assert f"{tmp_path / 'none'} is not a folder" in refused(tmp_path / "none")
     (tmp_path / "empty" / "ant").mkdir(parents=True)
-    assert f"{tmp_path / 'empty'} holds no pictures" in refused(tmp_path / "empty")
+    assert f"{tmp_path / 'empty'} has no images" in refused(tmp_path / "empty")
     assert f"{tmp_path / 'empty' / 'ant'} has no class folders" in refused(tmp_path / "empty/ant")
     line = refused(picture_folder, ["ant", "cat"])
-    assert line.startswith(f"{picture_folder / 'bee'} is no class of the training set (1 such")
+    assert line.startswith(f"{picture_folder / 'bee'} is not a class of the training set (1 such")
     tree(picture_folder, ["bee/two\nlines.jpg"])
     assert r"'bee/two\nlines.jpg' cannot be printed" in refused(picture_folder)
 
 
 @pytest.fixture
 def mixed_folder(picture_folder):
-    """The native decoder leaves the sixth and the last picture to OpenCV: PNG and progressive."""
+    """The native decoder leaves the sixth and the last image to OpenCV: PNG and progressive."""
     noise = np.random.default_rng(1).integers(0, 256, (50, 60, 3), np.uint8)
     png, progressive = (cv2.imencode(kind, noise, options)[1].tobytes() for kind, options in (
         (".png", []), (".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])))
@@ -129,7 +129,7 @@ def mixed_folder(picture_folder):
 @pytest.mark.parametrize("transform", [
     TrainTransform(size=24), TrainTransform(size=24, padding=4, area=(1, 1)),
     EvalTransform(size=24, resize=28)], ids=["resized", "padded", "evaluation"])
-def test_pixels_are_those_of_the_packed_pictures(backend, mixed_folder, tmp_path, transform):
+def test_pixels_are_those_of_the_packed_images(backend, mixed_folder, tmp_path, transform):
     listing = pack.list_folder(mixed_folder, seed=None)
     pack.pack(listing, tmp_path / "set", pack.Encoding(pass_through=True), workers=1)
     with FolderSet(mixed_folder) as files, RecordSet(tmp_path / "set.rec") as packed:
@@ -146,7 +146,7 @@ def test_the_native_decoder_reads_the_files_itself(native_core, mixed_folder, mo
     records = FolderSet(mixed_folder)
     (mixed_folder / "ant" / "1.jpg").write_bytes(b"")
     (mixed_folder / "ant" / "2.jpg").unlink()
-    os.truncate(mixed_folder / "ant" / "3.jpg", 1 << 29)  # zeros behind: longer than any record
+    os.truncate(mixed_folder / "ant" / "3.jpg", 1 << 29)  # zeros appended: longer than any record
     monkeypatch.setattr(FolderSet, "read", None)
     assert natively(native_core, records, EvalTransform(24, 28))[1] == [1, 2, 3, 5, 14]
 
@@ -166,7 +166,7 @@ def all_batches(records, backend, **options):
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_file_that_vanishes_stops_the_run_by_its_name(records, picture_folder, backend, skip):
-    """It is no damage to skip: a whole disk may have gone."""
+    """This is not damage to skip: a whole disk may be gone."""
     path = picture_folder / "bee" / "2.jpg"
     path.unlink()
     with pytest.raises(RunFault, match=f"{path}: .*No such file"):
@@ -176,13 +176,13 @@ def test_a_file_that_vanishes_stops_the_run_by_its_name(records, picture_folder,
         all_batches(records, backend, skip_damaged=skip)
 
 
-def test_a_damaged_file_is_named_or_left_out(records, picture_folder, backend):
+def test_a_damaged_file_is_named_or_skipped(records, picture_folder, backend):
     path = picture_folder / "bee" / "2.jpg"
     path.write_bytes(path.read_bytes()[:300])
     (index, damage), = quick_check(records, 2)
     assert (index, damage.key) == (6, "bee/2.jpg")
-    assert "cut short" in damage.reason
-    with pytest.raises(InputError, match=f"^{path}: .*cut short"):
+    assert "truncated" in damage.reason
+    with pytest.raises(InputError, match=f"^{path}: .*truncated"):
         all_batches(records, backend)
     assert all_batches(records, backend, skip_damaged=True) == (
         [[0, 1, 2, 3], [4, 5, 7], [8, 9, 10, 11], [12, 13, 14]], {6})

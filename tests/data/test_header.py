@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gluon_tricks.data.decode import has_png_end
-from gluon_tricks.data.header import Header, ShortHeader, picture_size, read_header
+from gluon_tricks.data.header import Header, ShortHeader, image_size, read_header
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 APP0 = bytes.fromhex("ffe00010 4a46494600 0101 00 0001 0001 00 00")
@@ -36,24 +36,24 @@ def saved(image, kind, **options) -> bytes:
 def test_what_pillow_writes(kind, name, options, size):
     data = saved(noise(*size), name, **options)
     assert read_header(data) == Header(kind, *size)
-    assert picture_size(data) == size
+    assert image_size(data) == size
 
 
 def test_large_sides_of_a_webp():
     """14 bits each in the lossy and the lossless kind, 24 in the extended one."""
     for options in ({}, {"lossless": True}, {"exif": b"Exif\0\0II"}):
-        assert picture_size(saved(np.zeros((2, 16383, 3), np.uint8), "WEBP", **options)) \
+        assert image_size(saved(np.zeros((2, 16383, 3), np.uint8), "WEBP", **options)) \
             == (2, 16383)
     extended = (b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + bytes.fromhex("ffffff 563412"))
-    assert picture_size(extended) == (0x123457, 1 << 24)
+    assert image_size(extended) == (0x123457, 1 << 24)
 
 
 def test_bmps_of_either_header_and_direction():
     rows_down = b"BM" + bytes(12) + (40).to_bytes(4, "little") \
         + (7).to_bytes(4, "little") + (-5).to_bytes(4, "little", signed=True)
-    assert picture_size(rows_down) == (5, 7)
+    assert image_size(rows_down) == (5, 7)
     old = b"BM" + bytes(12) + (12).to_bytes(4, "little") + bytes.fromhex("0700 0500")
-    assert picture_size(old) == (5, 7)
+    assert image_size(old) == (5, 7)
 
 
 @pytest.mark.parametrize("between", [
@@ -63,7 +63,7 @@ def test_bmps_of_either_header_and_direction():
     b"\xff\xdc\x00\x04\x00\x09", b"\xff\xe1\xff\xff" + bytes(0xfffd),
 ], ids=lambda data: data[:8].hex())
 def test_what_may_stand_between_the_segments_of_a_jpeg(between):
-    """Fillers, bytes of no segment, bare markers, segments with markers inside, the longest one."""
+    """Fill bytes, bytes outside segments, bare markers, markers in segments, the longest one."""
     assert read_header(SOI + b"\xff\xe0\x00\x02" + between + SOF + between + SOS) \
         == Header("JPEG", 258, 772)
 
@@ -83,16 +83,16 @@ def test_what_may_stand_between_the_segments_of_a_jpeg(between):
     (b"\x89PNG\r\n\x1a\n" + bytes.fromhex("0000000d") + b"IDAT" + bytes(8), "IHDR"),
     (b"\x89PNG\r\n\x1a\n" + bytes.fromhex("0000000d") + b"IHDR" + bytes(8), "0 x 0 pixels"),
     (b"\x89PNG\r\n\x1a\n" + bytes.fromhex("0000000c") + b"IHDR" + b"\0\0\0\1" * 2, "IHDR"),
-    (b"RIFF\x20\0\0\0WEBPALPH" + bytes(20), "no VP8 chunk"),
+    (b"RIFF\x20\0\0\0WEBPALPH" + bytes(20), "not start with a VP8 chunk"),
     (b"BM" + bytes(12) + (40).to_bytes(4, "little") + b"\xff" * 8, "-1 x 1 pixels"),
-    (b"", "0 bytes are no picture"), (b"\xff\xd8", "no picture"), (b"GIF89a", "no JPEG, PNG, BMP"),
-    (b"II*\0" + bytes(50), "no picture"), (b"RIFF\x20\0\0\0WAVE" + bytes(30), "no picture"),
+    (b"", "0 bytes are not an image"), (b"\xff\xd8", "not an image"), (b"GIF89a", "not a JPEG"),
+    (b"II*\0" + bytes(50), "not an image"), (b"RIFF\x20\0\0\0WAVE" + bytes(30), "not an image"),
 ])
 def test_headers_that_are_refused(data, message):
     with pytest.raises(ValueError, match=message) as caught:
         read_header(data)
     assert not isinstance(caught.value, ShortHeader)
-    assert picture_size(data) is None
+    assert image_size(data) is None
 
 
 @pytest.mark.parametrize("data", [
@@ -101,10 +101,10 @@ def test_headers_that_are_refused(data, message):
 ], ids=["JPEG", "PNG", "BMP", "VP8", "VP8L"])
 def test_every_cut_of_a_header_is_short(data):
     signature = 12 if data[:4] == b"RIFF" else 8 if data[:4] == b"\x89PNG" else 3
-    whole = len(data) - 12 if data.startswith(SOI) else len(data)  # of SOS the marker is enough
-    assert picture_size(data[:whole]) is not None
+    whole = len(data) - 12 if data.startswith(SOI) else len(data)  # for SOS the marker is enough
+    assert image_size(data[:whole]) is not None
     for length in range(signature, whole):
-        with pytest.raises(ShortHeader, match="cut short in its header"):
+        with pytest.raises(ShortHeader, match="truncated in its header"):
             read_header(data[:length])
 
 
@@ -121,11 +121,11 @@ def test_whatever_opencv_decodes_has_a_header_of_its_size():
                 data[at] = rng.integers(0, 256)
             else:
                 data[at:at + rng.integers(0, 2)] = rng.bytes(rng.integers(0, 3))
-        size = picture_size(bytes(data))
+        size = image_size(bytes(data))
         if size and size[0] * size[1] > 1 << 20:
             continue
         if data.startswith(b"\x89PNG") and not has_png_end(bytes(data)):
-            continue  # for a chunk's wrong length OpenCV takes as much memory
+            continue  # OpenCV allocates whatever length a chunk claims
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         if image is not None:
             decoded += 1

@@ -1,4 +1,4 @@
-"""ImageRecordIter made exact: each record once a pass, GluonCV's settings, no crash, no leak."""
+"""ImageRecordIter made exact: each record once per pass, GluonCV's settings, no crash, no leak."""
 
 import io
 import os
@@ -24,7 +24,7 @@ def png(image):
 
 
 def grey(number, height=12, width=10):
-    """A picture that says which one it is: all its pixels are 6 * number + 2."""
+    """An image that identifies itself: all its pixels are 6 * number + 2."""
     return png(np.full((height, width, 3), 6 * number + 2, np.uint8))
 
 
@@ -33,7 +33,7 @@ def noise(height=60, width=70):
 
 
 def write(prefix, pictures):
-    """Keys are 100 and up, labels 0 to 6 in turn."""
+    """Keys from 100 up, labels 0 to 6 in turn."""
     with RecordWriter(prefix) as writer:
         for number, data in enumerate(pictures):
             writer.write(100 + number, number % 7, data)
@@ -55,7 +55,7 @@ def training(records, batch_size, **options):
 
 
 def numbers(batches):
-    """Which grey pictures these are, checked pixel by pixel and against their labels."""
+    """Which gray images these are, checked pixel by pixel and against their labels."""
     found = []
     for batch in batches:
         values = batch.images[:, 0, 0, 0]
@@ -67,7 +67,7 @@ def numbers(batches):
 
 
 def finishes(function):
-    """Whether a call comes back; the test fails, rather than hangs, where it does not."""
+    """Whether a call returns; if not, the test fails rather than hangs."""
     thread = threading.Thread(target=function, daemon=True)
     thread.start()
     thread.join(120)
@@ -131,7 +131,7 @@ def test_indices_hold_where_the_idx_is_not_in_the_order_of_the_rec(tmp_path):
         assert records.labels[indices].tolist() == [i for b in batches for i in b.labels]
 
 
-def test_evaluation_is_resize_centre_crop_and_normalisation(tmp_path, bilinear):
+def test_evaluation_is_resize_center_crop_and_normalization(tmp_path, bilinear):
     """Shorter edge 60 to 40: 70 becomes 46.67, which ImageRecordIter cuts to 46."""
     image, mean, std = noise(60, 70), (10.0, 20.0, 30.0), (2.0, 3.0, 5.0)
     with RecordSet(write(tmp_path / "a", [png(image)])) as records, evaluation(
@@ -196,7 +196,7 @@ def test_the_seed_fixes_the_order_of_the_records(tmp_path):
 
         assert order(3) == order(3)
         assert order(3) != order(4)
-        assert order((1 << 40) + 3) == order(3)  # MXNet takes 31 bits
+        assert order((1 << 40) + 3) == order(3)  # MXNet accepts 31 bits
 
 
 def test_training_passes_gluoncvs_settings(tmp_path, monkeypatch):
@@ -221,8 +221,8 @@ def test_training_passes_gluoncvs_settings(tmp_path, monkeypatch):
         "seed": 0, "round_batch": False, "verbose": False}
 
 
-def test_training_crops_flips_and_colours(tmp_path):
-    """Pictures that rise from left to right, from 0 to 252, red only."""
+def test_training_crops_flips_and_colors(tmp_path):
+    """Images that rise from left to right, from 0 to 252, red only."""
     ramp = np.zeros((64, 64, 3), np.uint8)
     ramp[..., 0] = np.arange(64) * 4
     with RecordSet(write(tmp_path / "a", [png(ramp)] * 64)) as records:
@@ -289,14 +289,14 @@ BAD = {"empty": b"", "text": b"no picture", "start of a JPEG": b"\xff\xd8\xff\xe
 
 
 def failing(prefix, data, place=7):
-    """A set of twelve whose record `place`, with the key 100 + place, holds `data`."""
+    """A set of twelve whose record `place`, with the key 100 + place, is `data`."""
     return RecordSet(write(prefix, [data if number == place else grey(number)
                                     for number in range(12)]))
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_evaluation_names_the_record_that_mxnet_cannot_decode(tmp_path, name):
-    """Were it not looked for, the process would die of a division by zero."""
+    """Without the check, the process would die of a division by zero."""
     with failing(tmp_path / "a", BAD[name]) as records:
         with pytest.raises(InputError) as raised:
             evaluation(records, 5, resize=10)
@@ -308,7 +308,7 @@ def test_evaluation_names_the_record_that_mxnet_cannot_decode(tmp_path, name):
 
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("make", [training, evaluation])
-def test_a_bad_record_amid_a_pass_names_the_rec_and_nothing_hangs(tmp_path, make, name):
+def test_a_bad_record_during_a_pass_names_the_rec_and_nothing_hangs(tmp_path, make, name):
     messages = []
 
     def run():
@@ -360,7 +360,7 @@ def test_several_ranks_are_refused(tmp_path):
 def test_a_path_that_mxnet_misreads_is_refused(tmp_path, name):
     with greys(tmp_path / name, 10) as records:
         for make in (training, evaluation):
-            with pytest.raises(InputError, match="# ; \\?"):
+            with pytest.raises(InputError, match="# ; or \\?"):
                 make(records, 2)
 
 

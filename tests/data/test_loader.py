@@ -45,7 +45,7 @@ def same(mine, theirs):
         assert a.images.tobytes() == b.images.tobytes()
 
 
-def test_batches_have_the_pictures_of_their_indices(tmp_path, epoch, write_records):
+def test_batches_have_the_images_of_their_indices(tmp_path, epoch, write_records):
     transform = EvalTransform(size=32, resize=None, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     pictures = [png(picture(k)) for k in range(RECORDS)]
     with RecordSet(write_records(tmp_path / "a", pictures)) as records:
@@ -139,7 +139,7 @@ def test_given_labels_stand_in_for_those_of_the_records(mixed, epoch):
 
 @pytest.mark.parametrize("world_size", [2, 3, 4])
 def test_ranks_of_an_evaluation_have_each_record_once(mixed, epoch, world_size):
-    """With the pixels that a single process sees."""
+    """With the same pixels as in a single process."""
     ranks = [epoch(mixed, EvalOrder(RECORDS, 4, rank, world_size), transform=EvalTransform(32, 36))
              for rank in range(world_size)]
     alone = epoch(mixed, EvalOrder(RECORDS, RECORDS), transform=EvalTransform(32, 36))[0]
@@ -167,7 +167,7 @@ def test_other_types_and_layouts_are_casts_and_transposes(mixed, epoch, transfor
                 assert batch.images.flags.c_contiguous
 
 
-def test_several_crops_of_a_picture_are_of_one_decoding(mixed, monkeypatch):
+def test_several_crops_of_an_image_are_of_one_decoding(mixed, monkeypatch):
     decoded = []
     monkeypatch.setattr(backends, "decode", lambda data, decode=backends.decode:
                         decoded.append(data) or decode(data))
@@ -187,8 +187,8 @@ def test_several_crops_of_a_picture_are_of_one_decoding(mixed, monkeypatch):
             assert crops.tobytes() == transform.apply(image).tobytes()
 
 
-def test_the_backends_make_the_same_pictures_up_to_resampling(mixed, native_core):
-    """Blobs 24 pixels high and wide: decoders differ by a grey level or two, filters hardly."""
+def test_the_backends_make_the_same_images_up_to_resampling(mixed, native_core):
+    """Blobs 24 pixels high and wide: decoders differ by a gray level or two, filters less."""
     for transform in (TrainTransform(size=24), EvalTransform(24, 28),
                       TrainTransform(size=24, padding=4)):
         made = {}
@@ -199,12 +199,12 @@ def test_the_backends_make_the_same_pictures_up_to_resampling(mixed, native_core
         difference = 57 * np.abs(made["native"] - made["opencv"]).mean(axis=(1, 2, 3))
         assert np.median(difference) < 2.5
         other = 57 * np.abs(made["native"] - made["opencv"][::-1]).mean(axis=(1, 2, 3))
-        assert np.median(other) > 20  # of another picture
+        assert np.median(other) > 20  # from another image
 
 
 def test_auto_takes_what_is_there_and_says_why(mixed, native_core, monkeypatch):
     class Own(EvalTransform):
-        """What the native decoder cannot know."""
+        """Something the native decoder cannot know."""
 
     def chosen(transform, name="auto"):
         with RecordLoader(mixed, transform, EvalOrder(RECORDS, 4), backend=name) as loader:
@@ -213,14 +213,14 @@ def test_auto_takes_what_is_there_and_says_why(mixed, native_core, monkeypatch):
 
     assert chosen(EvalTransform(24, 28)) == ("native", "")
     assert chosen(EvalTransform(24, 28), "opencv") == ("opencv", "")
-    assert chosen(Own(24, 28)) == ("opencv", "native: it has no Own")
-    with pytest.raises(InputError, match="--data-backend native: it has no Own"):
+    assert chosen(Own(24, 28)) == ("opencv", "native: it does not support Own")
+    with pytest.raises(InputError, match="--data-backend native: it does not support Own"):
         chosen(Own(24, 28), "native")
-    monkeypatch.setattr("gluon_tricks.data.native.why_not", lambda: "it was not built: mend it")
-    assert chosen(EvalTransform(24, 28)) == ("opencv", "native: it was not built: mend it")
+    monkeypatch.setattr("gluon_tricks.data.native.why_not", lambda: "it was not built: fix it")
+    assert chosen(EvalTransform(24, 28)) == ("opencv", "native: it was not built: fix it")
     with pytest.raises(InputError) as caught:
         chosen(EvalTransform(24, 28), "native")
-    assert str(caught.value) == "--data-backend native: it was not built: mend it"
+    assert str(caught.value) == "--data-backend native: it was not built: fix it"
 
 
 @pytest.mark.parametrize("wrong", [{"dtype": "float64"}, {"layout": "CHWN"}, {"backend": "mxnet"}])
@@ -229,9 +229,9 @@ def test_what_no_loader_knows_is_refused(mixed, wrong):
         RecordLoader(mixed, TrainTransform(size=24), TrainOrder(RECORDS, 2, 0), **wrong)
 
 
-def test_a_record_in_several_parts_has_the_picture_of_a_whole_one(tmp_path, blobs, write_records,
+def test_a_record_in_several_parts_has_the_image_of_a_whole_one(tmp_path, blobs, write_records,
                                                                  backend):
-    """A comment that holds RecordIO's magic number at a multiple of four."""
+    """A comment that contains RecordIO's magic number at a multiple of four."""
     plain = blobs(1)
     comment = b"\xff\xfe\x00\x10\0\0" + MAGIC.to_bytes(4, "little") * 3
     with RecordSet(write_records(tmp_path / "a", [plain, plain[:2] + comment + plain[2:]])) as both:

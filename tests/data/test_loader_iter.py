@@ -1,4 +1,4 @@
-"""RecordLoader as an iterator of MXNet's: its protocol, its position, GluonCV's own loops."""
+"""RecordLoader as an MXNet iterator: its protocol, its position, GluonCV's own loops."""
 
 import mxnet as mx
 import numpy as np
@@ -30,7 +30,7 @@ def make(mixed, backend):
 
 
 def bits(batches):
-    """Of DataBatches or Batches, what must be the same."""
+    """What must be the same in DataBatches or Batches."""
     return [(batch.index.tolist(), batch.label[0].asnumpy().tolist(),
              batch.data[0].asnumpy().tobytes()) if isinstance(batch, mx.io.DataBatch) else
             (batch.indices.tolist(), batch.labels.tolist(), batch.images.tobytes())
@@ -69,7 +69,7 @@ def test_a_pass_is_an_epoch_and_reset_goes_to_the_next(make):
 
 
 def test_reset_before_the_first_batch_changes_nothing(make):
-    """GluonCV's scripts reset at the start of each epoch, the first one, too."""
+    """GluonCV's scripts reset at the start of each epoch, including the first."""
     loader, other = make(), make()
     for number in range(3):
         loader.reset()
@@ -140,7 +140,7 @@ def test_an_array_holds_its_memory(make):
 
 
 def test_work_that_is_under_way_reads_its_own_batch(make):
-    """MXNet computes later than it is called: the batch is gone from Python by then."""
+    """MXNet computes asynchronously: by then Python has dropped the batch."""
     loader, order = make(prefetch=1), TrainOrder(RECORDS, 4, seed=5)
     weight = mx.nd.random.normal(shape=(24 * 24 * 3, 2000))
 
@@ -162,7 +162,7 @@ def test_work_that_is_under_way_reads_its_own_batch(make):
 
 
 def test_a_batch_may_be_written_to(make):
-    """As preprocessing in place does."""
+    """As in-place preprocessing does."""
     loader, other = make(), make()
     for number in range(2):
         for batch, want in zip(loader, other.epoch(number), strict=True):
@@ -172,7 +172,7 @@ def test_a_batch_may_be_written_to(make):
 
 
 class Reads(gluon.HybridBlock):
-    """Says 1 where a picture's mean is above 0, else 0."""
+    """Outputs 1 if an image's mean is above 0, else 0."""
 
     def hybrid_forward(self, F, x):
         bright = x.mean(axis=(1, 2, 3)) > 0
@@ -181,7 +181,7 @@ class Reads(gluon.HybridBlock):
 
 @pytest.fixture
 def val_set(tmp_path, jpeg, write_records):
-    """103 grey pictures, and how many of them `Reads` gets right."""
+    """103 gray images, and how many of them `Reads` gets right."""
     levels = np.random.default_rng(0).integers(60, 200, 103)
     pictures = [jpeg(np.full((30, 40, 3), level, np.uint8)) for level in levels]
     with RecordSet(write_records(tmp_path / "val", pictures)) as records:
@@ -190,7 +190,7 @@ def val_set(tmp_path, jpeg, write_records):
 
 @pytest.mark.parametrize("context", [[mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]], ids=len)
 def test_gluoncv_s_validation_loop_counts_every_record_once(val_set, backend, context):
-    """As `test` in GluonCV's train_imagenet.py. Several devices need batches they can share."""
+    """As `test` in GluonCV's train_imagenet.py. Several devices need batches they can split."""
     records, right = val_set
     order = EvalOrder(103, 16) if len(context) == 1 else EvalOrder(102, 34)
     transform = EvalTransform(24, 28, mean=(128.0,) * 3, std=(1.0,) * 3)

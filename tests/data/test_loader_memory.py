@@ -1,4 +1,4 @@
-"""What a user keeps is never written over; memory is used again, and no more than promised."""
+"""What a user keeps is never overwritten; memory is reused, within the promised limit."""
 
 import mxnet as mx
 import numpy as np
@@ -78,7 +78,7 @@ def addresses(batches, kept=None):
 
 
 def test_memory_that_is_dropped_is_used_again(loader):
-    """One batch in use, one before it still named by the loop, one made ahead."""
+    """One batch in use, the previous one still referenced by the loop, one prefetched."""
     found = [address for number in range(5) for address in addresses(loader.epoch(number))]
     assert len(found) == 30
     assert len(set(found)) <= 4
@@ -148,7 +148,7 @@ PROGRAM = """
 
 @pytest.mark.parametrize("iterator", [False, True])
 def test_memory_is_bounded_and_flat(tmp_path, backend, blobs, write_records, run_python, iterator):
-    """Buffers of 32 pictures take 18.4 MiB; five of them at most."""
+    """Buffers of 32 images take 18.4 MiB; at most five of them."""
     path = write_records(tmp_path / "a", [blobs(k, 375, 500) for k in range(8)] * 16)
     done = run_python(PROGRAM.format(path=str(path), backend=backend, iterator=iterator))
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Damaged records left out: smaller batches, counted, the same ones in every epoch."""
+"""Skipping damaged records: smaller batches, counted, the same ones in every epoch."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ DAMAGED = {3, 4, 11, 25}
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory, blobs, write_records):
-    """Two sets: of the second, the records DAMAGED cannot be decoded."""
+    """Two sets; in the second, the records DAMAGED cannot be decoded."""
     folder = tmp_path_factory.mktemp("skip")
     pictures = [blobs(k) for k in range(RECORDS)]
     whole = write_records(folder / "whole", pictures)
@@ -28,7 +28,7 @@ def paths(tmp_path_factory, blobs, write_records):
 
 @pytest.fixture
 def make(paths, backend):
-    """make(order, transform, damaged=True): a loader of the damaged or the whole set."""
+    """make(order, transform, damaged=True): a loader of the damaged or the sound set."""
     opened = []
 
     def build(order, transform=None, damaged=True, **options):

@@ -1,4 +1,4 @@
-"""Batches are made ahead, within bounds; errors name their record; nothing hangs."""
+"""Batches are prefetched, within bounds; errors name their record; nothing hangs."""
 
 import os
 import threading
@@ -20,7 +20,7 @@ RECORDS = 26
 
 
 class Started(Counter):
-    """How often each record was begun, and an event for when twelve were."""
+    """How often each record was started, and an event for when twelve were."""
 
     def __init__(self):
         super().__init__()
@@ -35,7 +35,7 @@ class Started(Counter):
 
 @pytest.fixture
 def started(monkeypatch, backend):
-    """What the threads of either backend have begun."""
+    """What the threads of either backend have started."""
     started = Started()
     native_job, opencv_row = backends.native_job, backends.opencv_row
 
@@ -65,12 +65,12 @@ def test_reading_ahead_is_bounded(mixed, backend, started, prefetch):
                       prefetch=prefetch, backend=backend) as loader:
         for used, _ in enumerate(loader.epoch(), 1):
             assert started.total() <= 3 * (used + prefetch)
-        assert len(started) == 24  # the tail of two is not read
+        assert len(started) == 24  # the last two are not read
         assert set(started.values()) == {1}
 
 
 def test_batches_are_made_ahead_of_their_use(mixed, backend, started):
-    """With three batches of three ahead, twelve records are begun while one batch is used."""
+    """With three batches of three prefetched, twelve records are started when one is in use."""
     with RecordLoader(mixed, TrainTransform(size=24), TrainOrder(RECORDS, 3, 0), prefetch=3,
                       backend=backend) as loader:
         batches = loader.epoch()
@@ -104,7 +104,7 @@ def test_closing_twice_and_without_use(mixed):
 
 
 def test_after_closing_nothing_hangs(mixed, backend, finishes):
-    """What was made may still come; then it is an error."""
+    """Finished batches may still come; then it is an error."""
     def use():
         loader = RecordLoader(mixed, TrainTransform(size=24), TrainOrder(RECORDS, 2, 0),
                               backend=backend)
@@ -139,7 +139,7 @@ def test_a_loader_that_nobody_closes_ends_with_the_process(mixed_rec, run_python
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_consumer_that_is_interrupted_can_go_on(mixed, backend, finishes):
+def test_a_consumer_that_is_interrupted_can_continue(mixed, backend, finishes):
     def use():
         order = TrainOrder(RECORDS, 2, 0)
         with RecordLoader(mixed, TrainTransform(size=24), order, backend=backend) as loader:
@@ -212,7 +212,7 @@ BAD = {"empty": b"", "text": b"no picture", "start of a JPEG": b"\xff\xd8\xff\xe
 
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("name", BAD)
-def test_a_record_that_is_no_picture_is_named(failing, backend, name, workers):
+def test_a_record_that_is_no_image_is_named(failing, backend, name, workers):
     with failing(BAD[name], 7) as records:
         with pytest.raises(InputError) as raised:
             load(records, EvalOrder(12, 5), workers=workers, backend=backend)
@@ -241,10 +241,10 @@ def test_the_first_bad_record_is_named_whoever_finds_it(failing, backend):
 
 
 @pytest.mark.parametrize(("transform", "said"), [
-    (EvalTransform(size=224, resize=None), "224x224 centre crop"),
+    (EvalTransform(size=224, resize=None), "224x224 center crop"),
     (TrainTransform(size=32, padding=4), "32x32 crop"),
 ])
-def test_a_crop_larger_than_the_picture_names_the_record(tmp_path, backend, blobs, write_records,
+def test_a_crop_larger_than_the_image_names_the_record(tmp_path, backend, blobs, write_records,
                                                          transform, said):
     pictures = [blobs(k, 300, 300) for k in range(3)] + [blobs(3, 20, 20)]
     with RecordSet(write_records(tmp_path / "a", pictures)) as records:
@@ -297,7 +297,7 @@ def test_a_fault_of_the_native_decoder_says_where_it_happened(mixed, native_core
 
 def test_the_native_decoder_leaves_what_it_cannot_read_to_the_record_set(mixed, native_core,
                                                                          monkeypatch):
-    """A read that fails in C++ is tried again in Python, which says why."""
+    """A read that fails in C++ is retried in Python, which says why."""
     def read(index):
         raise OSError(5, "Input/output error")
 

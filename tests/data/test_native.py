@@ -1,4 +1,4 @@
-"""When the C++ decoder counts as there, and what is said where it does not."""
+"""When the C++ decoder counts as available, and what is said if it does not."""
 
 import hashlib
 import importlib
@@ -56,10 +56,10 @@ def test_a_build_from_these_sources_is_used(extension):
     (ModuleNotFoundError("No module named 'x'", name="gluon_tricks._native.core"),
      "it was not built: "),
     (ModuleNotFoundError("No module named 'abc'", name="abc"),
-     "it cannot load (No module named 'abc'): "),
+     "it cannot be loaded (No module named 'abc'): "),
     (ImportError("libjpeg.so.62: cannot open shared object file",
                  name="gluon_tricks._native.core"),
-     "it cannot load (libjpeg.so.62: cannot open shared object file): "),
+     "it cannot be loaded (libjpeg.so.62: cannot open shared object file): "),
     (built_from("0" * 64), "it was built from other sources: "),
     (ModuleType("gluon_tricks._native.core"), "it was built from other sources: "),
 ], ids=["absent", "a module it needs absent", "a library absent", "stale", "older still"])
@@ -69,16 +69,16 @@ def test_why_it_cannot_be_used(extension, found, reason):
     with pytest.raises(InputError) as caught:
         native.core()
     message = str(caught.value)
-    assert message == f"this needs the native decoder, but {reason}{native.INSTALL}"
+    assert message == f"the native decoder is required, but {reason}{native.INSTALL}"
     assert "\n" not in message and "apt-get install g++ libjpeg62-turbo-dev" in message
 
 
 def test_without_a_build_the_import_fails_as_expected(monkeypatch):
-    """What Python really raises where no .so stands beside the sources."""
+    """What Python really raises if there is no .so next to the sources."""
     monkeypatch.delitem(sys.modules, "gluon_tricks._native.core", raising=False)
     package = importlib.import_module("gluon_tricks._native")
     monkeypatch.setattr(package, "__path__", [])
-    # An editable install finds a package's modules on its own.
+    # An editable install finds a package's modules by itself.
     monkeypatch.setattr(sys, "meta_path",
                         [finder for finder in sys.meta_path if "ditable" not in repr(finder)])
     native.why_not.cache_clear()

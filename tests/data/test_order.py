@@ -9,7 +9,7 @@ from gluon_tricks.data.order import EvalOrder, TrainOrder, epoch_permutation, sh
 
 
 def together(orders, epoch):
-    """The global batches: the ranks' batches of each step, one behind the other."""
+    """The global batches: the ranks' batches of each step, concatenated."""
     return [np.concatenate(step).tolist()
             for step in zip(*(order.batches(epoch) for order in orders), strict=True)]
 
@@ -29,7 +29,7 @@ def test_permutations_are_the_same_in_each_call_and_differ_by_seed_and_epoch():
 
 
 def test_permutations_are_uniform():
-    """Each record in each place equally often, within 5 standard deviations."""
+    """Each record in each position equally often, within 5 standard deviations."""
     places = np.array([epoch_permutation(10, 0, epoch) for epoch in range(4000)])
     counts = np.array([np.bincount(column, minlength=10) for column in places.T])
     assert np.abs(counts - 400).max() < 5 * np.sqrt(4000 * 0.1 * 0.9)
@@ -63,7 +63,7 @@ def test_ranks_share_the_global_batches_of_a_single_process(accumulate):
 @pytest.mark.parametrize(("world", "accumulate", "left"), [
     (1, 1, 2), (2, 1, 5), (3, 1, 2), (4, 1, 11), (1, 3, 2), (2, 3, 11), (3, 3, 20), (4, 3, 11)])
 def test_ranks_see_all_records_but_the_tail_once(world, accumulate, left):
-    """Of 47, by three a batch; the tail is what makes no whole update."""
+    """Of 47, by three per batch; the tail is what does not fill an update."""
     for epoch in range(3):
         seen = list(chain(*chain(*(TrainOrder(47, 3, 8, rank, world, accumulate).batches(epoch)
                                    for rank in range(world)))))
@@ -123,7 +123,7 @@ def test_evaluation_ranks_have_nearly_equal_shares():
     assert shares == [13, 13, 12, 12]
 
 
-def test_shuffled_labels_are_the_same_labels_dealt_out_anew():
+def test_shuffled_labels_are_the_same_labels_shuffled():
     labels = np.repeat(np.arange(10), 100)
     shuffled = shuffle_labels(labels, 4)
     assert np.bincount(shuffled).tolist() == [100] * 10
@@ -134,5 +134,5 @@ def test_shuffled_labels_are_the_same_labels_dealt_out_anew():
 
 
 def test_shuffled_labels_do_not_follow_the_epoch_s_order():
-    """One stream for both would give a record's label to its place in epoch 0."""
+    """One stream for both would move a record's label to its position in epoch 0."""
     assert (shuffle_labels(np.arange(200), 0) == epoch_permutation(200, 0, 0)).sum() < 20

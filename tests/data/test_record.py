@@ -12,7 +12,7 @@ from gluon_tricks.data import classes, record
 from gluon_tricks.errors import InputError
 
 MAGIC = struct.pack("<I", 0xCED7230A)
-WITH_MAGIC = {  # payloads behind a header of 24 bytes, so offsets in them keep their alignment
+WITH_MAGIC = {  # payloads after a header of 24 bytes, so offsets in them keep their alignment
     "start": MAGIC + b"abcdefg",
     "middle": b"abcd" + MAGIC + b"efg",
     "end": b"abcdefgh" + MAGIC,
@@ -39,7 +39,7 @@ def one_line(raised) -> str:
 
 
 def refusal(rec, *idx) -> str:
-    """What RecordSet says when it refuses a file; no warning may go to the terminal beside it."""
+    """What RecordSet says when it refuses a file; no warning may go to the terminal besides."""
     with warnings.catch_warnings(), pytest.raises(InputError) as raised:
         warnings.simplefilter("error")
         record.RecordSet(rec, *idx).close()
@@ -47,7 +47,7 @@ def refusal(rec, *idx) -> str:
 
 
 def write(prefix, samples):
-    """PREFIX.rec and PREFIX.idx by our writer, from (key, label, picture)."""
+    """PREFIX.rec and PREFIX.idx by our writer, from (key, label, image)."""
     with record.RecordWriter(prefix) as writer:
         for sample in samples:
             writer.write(*sample)
@@ -63,7 +63,7 @@ def write_mxnet(prefix, samples):
 
 @pytest.fixture
 def small(tmp_path):
-    """The prefix of five records of 1 to 5 * 7 bytes, the last but one of several parts."""
+    """The prefix of five records of 1 to 5 * 7 bytes, the last but one in several parts."""
     samples = [(key, key % 3, bytes([65 + key]) * (7 * key + 1)) for key in range(3)]
     samples += [(3, 0, b"abcd" + MAGIC + b"efgh" + MAGIC + b"ij"), (4, 1, b"E" * 35)]
     write(tmp_path / "small", samples)
@@ -176,7 +176,7 @@ def test_what_a_killed_run_left_behind_does_no_harm(tmp_path):
 @pytest.mark.parametrize("end", ["rec", "idx"])
 def test_the_writer_never_writes_over_a_file(tmp_path, end):
     (tmp_path / f"a.{end}").write_text("precious")
-    with pytest.raises(InputError, match=rf"a\.{end} is there already"):
+    with pytest.raises(InputError, match=rf"a\.{end} already exists"):
         write(tmp_path / "a", [(0, 0, b"picture")])
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == \
         [(f"a.{end}", "precious")]
@@ -240,7 +240,7 @@ def test_the_idx_of_another_rec(small, tmp_path):
 @pytest.mark.parametrize("last", [b"E" * 35, b"ab", b"", b"abcd" + MAGIC + b"efgh" + MAGIC + b"ij",
                                   MAGIC, b"abcd" + MAGIC])
 def test_a_rec_cut_anywhere_is_refused(small, tmp_path, last):
-    """At each byte, with a last record of one part and of several; and one byte too many."""
+    """At each byte, with a last record in one part and in several; and one byte too many."""
     whole = [(0, 0, b"A"), (1, 1, b"abcd" + MAGIC + b"efgh"), (2, 2, b"C" * 30), (3, 0, last)]
     write(tmp_path / "a", whole)
     data = (tmp_path / "a.rec").read_bytes()
@@ -260,7 +260,7 @@ def test_a_rec_cut_anywhere_is_refused(small, tmp_path, last):
 
 @pytest.mark.parametrize("missing", [2, 40, 60, 64, 68, 150])
 def test_a_cut_rec_is_called_truncated_not_mismatched(small, missing):
-    """Building the .idx anew, the remedy for a mismatch, would not help."""
+    """Rebuilding the .idx, the remedy for a mismatch, would not help."""
     rec = small.with_suffix(".rec")
     rec.write_bytes(rec.read_bytes()[:-missing])
     assert f"{rec} is truncated" in refusal(rec)

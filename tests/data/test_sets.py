@@ -1,4 +1,4 @@
-"""Folders or RecordIO: which of them the settings mean, and what is said where neither is there."""
+"""Folders or RecordIO: which of them the settings mean, and the error if neither exists."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ from gluon_tricks.prepare import pack
 
 @pytest.fixture
 def place(tmp_path, picture_folder, noise_records) -> Path:
-    """Folders train/ and val/, and the same names as RecordIO in rec/; other.rec beside them."""
+    """Folders train/ and val/, and the same names as RecordIO in rec/; other.rec next to them."""
     for part in ("train", "val"):
         shutil.copytree(picture_folder, tmp_path / part)
         noise_records(tmp_path / "rec" / part, 3, (20, 20), 3)
@@ -62,8 +62,8 @@ def refused(settings, part) -> str:
 
 def test_where_neither_is_there_both_places_are_named(tmp_path):
     line = refused(parse(f"--data-dir {tmp_path}"), "val")
-    assert line.startswith(f"neither {tmp_path / 'val'}, with one folder a class, nor "
-                           f"{tmp_path / 'rec' / 'val.rec'} is there")
+    assert line.startswith(f"neither {tmp_path / 'val'}, with one folder per class, nor "
+                           f"{tmp_path / 'rec' / 'val.rec'} exists")
     assert "--data-dir" in line
     for flags in ("--use-rec", f"--rec-val {tmp_path}/rec/val.rec"):
         line = refused(parse(f"--data-dir {tmp_path} {flags}"), "val")

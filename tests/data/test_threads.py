@@ -1,4 +1,4 @@
-"""Work by threads: order, bounds, errors, giving up."""
+"""Parallel map: order, bounds, errors, cancellation."""
 
 import threading
 import time

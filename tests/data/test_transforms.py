@@ -40,7 +40,7 @@ def lighted(rgb, alphas):
 
 
 def draws(area, place, flip=False, gains=None, alphas=None):
-    """Draws for two samples, of which the second, row 1, has what is given."""
+    """Draws for two samples; the second, row 1, has the given values."""
     def rows(value):
         return None if value is None else np.array([np.full(np.shape(value), 0.9), value])
 
@@ -55,7 +55,7 @@ def draws(area, place, flip=False, gains=None, alphas=None):
     ((1.3, 1.2, 0.6), (0.2, 0.2, -0.2), True),
 ])
 def test_the_paper_s_chain(gains, alphas, flip, bilinear):
-    """A quarter of a 120 x 120 picture, from the row 15 and the column 45 on, to 48 x 48."""
+    """A quarter of a 120 x 120 image, from row 15 and column 45 on, to 48 x 48."""
     image = greenish(120, 120)
     out = TrainTransform(size=48).apply(
         image, draws(0.25, (15.5 / 61, 45.5 / 61), flip, gains, alphas), 1)
@@ -94,9 +94,9 @@ def test_pad_recipe_is_exact_at_32():
         np.testing.assert_allclose(out, (expected - [100, 110, 120]) / [50, 60, 70], atol=1e-6)
 
 
-def test_pad_recipe_refuses_a_picture_too_small():
+def test_pad_recipe_refuses_an_image_too_small():
     transform = TrainTransform(size=32, padding=4)
-    with pytest.raises(ValueError, match="20x23 picture"):
+    with pytest.raises(ValueError, match="20x23 image"):
         transform.apply(np.zeros((23, 20, 3), np.uint8), draws(0.5, (0, 0)), 1)
 
 
@@ -131,7 +131,7 @@ def test_all_draws_of_a_sample_are_independent():
     assert np.abs(correlation - np.eye(29)).max() < 5 / math.sqrt(n)
 
 
-def test_switching_colour_off_leaves_crops_and_flips_as_they_are():
+def test_switching_color_off_leaves_crops_and_flips_as_they_are():
     rng = [SampleRng(3, 1, range(50)) for _ in range(2)]
     full, plain = TrainTransform().draw(rng[0]), TrainTransform(
         color_jitter=0, pca_noise=0).draw(rng[1])
@@ -148,7 +148,7 @@ def test_switching_colour_off_leaves_crops_and_flips_as_they_are():
     (256, 256, (256, 256, 16, 16)),
     (120, 333, (256, 710, 16, 243)),  # 710.4 wide
 ])
-def test_eval_transform_is_short_edge_256_centre_224(height, width, middle, bilinear):
+def test_eval_transform_is_short_edge_256_center_224(height, width, middle, bilinear):
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     out = EvalTransform().apply(image)
     new_height, new_width, top, left = middle
@@ -164,14 +164,14 @@ def test_eval_transform_without_resizing_is_exact():
     np.testing.assert_allclose(out, (image[2:34, 1:33] - [1.0, 2, 3]) / [4, 5, 6], rtol=1e-6)
 
 
-def test_eval_transform_refuses_a_crop_larger_than_the_picture():
+def test_eval_transform_refuses_a_crop_larger_than_the_image():
     for transform in (EvalTransform(size=32, resize=None), EvalTransform(size=32, resize=31)):
-        with pytest.raises(ValueError, match=r"32x32 .* picture"):
+        with pytest.raises(ValueError, match=r"32x32 .* image"):
             transform.apply(np.zeros((31, 50, 3), np.uint8))
 
 
-def test_ten_crops_are_corners_centre_and_their_mirror_images():
-    """Of a 60 x 45 picture, whose shorter edge becomes 36: 48 high."""
+def test_ten_crops_are_corners_center_and_their_mirror_images():
+    """For a 60 x 45 image, whose shorter edge becomes 36: 48 high."""
     image = np.random.default_rng(0).integers(0, 256, (60, 45, 3), np.uint8)
     out = TenCropTransform(size=32, resize=36).apply(image)
     resized = (cv2.resize(image.astype(np.float32), (36, 48)) - MEAN) / STD
@@ -182,8 +182,8 @@ def test_ten_crops_are_corners_centre_and_their_mirror_images():
     np.testing.assert_allclose(out[5:], [part[:, ::-1] for part in parts], atol=1e-5)
 
 
-def test_ten_crops_of_a_picture_that_is_too_small_are_refused():
-    with pytest.raises(ValueError, match=r"32x32 .* picture"):
+def test_ten_crops_of_an_image_that_is_too_small_are_refused():
+    with pytest.raises(ValueError, match=r"32x32 .* image"):
         TenCropTransform(size=32, resize=None).apply(np.zeros((31, 50, 3), np.uint8))
 
 
@@ -191,7 +191,7 @@ def test_ten_crops_of_a_picture_that_is_too_small_are_refused():
     TrainTransform(size=16), TrainTransform(size=40, padding=4), EvalTransform(16, 20),
     EvalTransform(size=16, resize=None),
 ])
-def test_the_decoded_picture_is_left_alone(transform):
+def test_the_decoded_image_is_left_alone(transform):
     image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
     before = image.copy()
     out = transform.apply(image, transform.draw(SampleRng(0, 0, [0, 1])), 1)

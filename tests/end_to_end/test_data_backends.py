@@ -87,14 +87,14 @@ def test_damage_is_left_out_and_named_where_asked(script, sets, tmp_path, backen
     assert [line["val_count"] for line in epochs(tmp_path / "run")] == [6, 6]
     log = (tmp_path / "run" / "train.log").read_text()
     for name, keys in (("train", DAMAGED_TRAIN), ("val", DAMAGED_VAL)):
-        line = f"left out, by key: {', '.join(map(str, keys))}"
+        line = f"skipped, by key: {', '.join(map(str, keys))}"
         assert [f"{name}.rec" in found for found in log.splitlines() if line in found] == [True]
     done = script("evaluate", "--model", "cifar_resnet20_v1", "--input-size", 32, "--rec-val",
                   tmp_path / "val.rec", "--params", tmp_path / "run" / "last.params",
                   "--on-bad-record", "skip", "--json", "--batch-size", 4)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["count"] == 6
-    assert "val.rec: 1 damaged record is left out, by key: 102" in done.stderr
+    assert "val.rec: 1 damaged record skipped, by key: 102" in done.stderr
 
 
 def test_evaluation_stops_at_damage(script, refused, sets, tmp_path):

@@ -51,7 +51,7 @@ def change(prefix, offset, new: bytes):
 
 def test_packs_a_folder_that_image_record_iter_reads(picture_folder, im2rec, out):
     said = im2rec(picture_folder, out / "a", "--resize", 32, "--quality", 80, "--seed", 4)
-    assert said == f"{out / 'a'}.rec: 15 pictures, 3 classes\n"
+    assert said == f"{out / 'a'}.rec: 15 images, 3 classes\n"
     assert names(out) == [f"a.{end}" for end in ENDS]
     batches = mx.io.ImageRecordIter(path_imgrec=f"{out / 'a'}.rec", data_shape=(3, 32, 32),
                                     batch_size=5, preprocess_threads=1)
@@ -86,7 +86,7 @@ def test_a_validation_set_with_a_class_missing_keeps_its_labels(
         file.unlink()
     (picture_folder / "bee").rmdir()
     said = im2rec(picture_folder, out / "val", "--classes", f"{pictures}.classes.json")
-    assert "10 pictures, 3 classes" in said
+    assert "10 images, 3 classes" in said
     assert {path[:3]: label for path, label in labels(out / "val").items()} == {"ant": 0, "cat": 2}
     assert (out / "val.classes.json").read_bytes() == (out / "a.classes.json").read_bytes()
     assert "classes" in im2rec("--verify", out / "val")
@@ -94,14 +94,14 @@ def test_a_validation_set_with_a_class_missing_keeps_its_labels(
     (picture_folder / "cat").rename(picture_folder / "cow")
     before = names(out)
     line = refused("im2rec", picture_folder, out / "b", "--classes", f"{pictures}.classes.json")
-    assert f"{picture_folder / 'cow'} is no class" in line
+    assert f"{picture_folder / 'cow'} is not a class" in line
     assert names(out) == before
 
 
 def test_a_lst_with_keys_of_its_own_and_a_root(picture_folder, im2rec, out):
     (out / "my.lst").write_text("70\t5.000000\tcat/0.jpg\n7\t0\tant/1.jpg\n")
     said = im2rec(out / "my.lst", out / "a", "--root", picture_folder, "--no-shuffle")
-    assert "2 pictures, 6 classes" in said
+    assert "2 images, 6 classes" in said
     assert list(index(out / "a")) == [70, 7]
     assert labels(out / "a") == {"cat/0.jpg": 5, "ant/1.jpg": 0}
 
@@ -143,8 +143,8 @@ def test_folders_that_are_refused(tmp_path, out, refused, jpeg):
     (tmp_path / "in" / "a").mkdir(parents=True)
     (tmp_path / "in" / "a" / "notes.txt").write_text("none")
     (tmp_path / "empty").mkdir()
-    for name, said in (("missing", "no folder"), ("empty", "no class folders"),
-                       ("in", "no pictures"), ("x.lst", "missing")):
+    for name, said in (("missing", "not a folder"), ("empty", "no class folders"),
+                       ("in", "no images"), ("x.lst", "missing")):
         line = refused("im2rec", tmp_path / name, out / "a")
         assert f"{tmp_path / name}" in line
         assert said in line
@@ -154,12 +154,12 @@ def test_folders_that_are_refused(tmp_path, out, refused, jpeg):
 def test_one_class_folder_is_enough(tmp_path, out, im2rec, jpeg):
     (tmp_path / "in" / "a").mkdir(parents=True)
     (tmp_path / "in" / "a" / "0.jpg").write_bytes(jpeg(np.zeros((9, 9, 3), np.uint8)))
-    assert "1 pictures, 1 classes" in im2rec(tmp_path / "in", out / "a")
+    assert "1 images, 1 classes" in im2rec(tmp_path / "in", out / "a")
 
 
 def test_existing_output_is_left_alone(pictures, picture_folder, out, refused):
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert "is there already" in refused("im2rec", picture_folder, pictures, "--quality", 30)
+    assert "already exists" in refused("im2rec", picture_folder, pictures, "--quality", 30)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
@@ -182,7 +182,7 @@ def test_a_damaged_picture_is_refused_in_one_line_or_left_out(
     done = script("im2rec", picture_folder, out / "a", "--skip-damaged")
     assert done.returncode == 0
     assert f"{picture_folder / 'bee' / name}" in done.stderr
-    assert "15 pictures, 3 classes, 1 left out" in done.stdout
+    assert "15 images, 3 classes, 1 skipped" in done.stdout
     assert name not in (out / "a.lst").read_text()
 
 
@@ -221,7 +221,7 @@ def test_verify_and_reindex_of_what_is_missing(out, refused):
 
 def test_reindex_rebuilds_the_idx_and_refuses_to_write_over(pictures, im2rec, refused):
     before = open(f"{pictures}.idx").read()
-    assert "is there already" in refused("im2rec", "--reindex", pictures)
+    assert "already exists" in refused("im2rec", "--reindex", pictures)
     assert open(f"{pictures}.idx").read() == before
     os.remove(f"{pictures}.idx")
     assert "15 records" in im2rec("--reindex", pictures)
@@ -272,7 +272,7 @@ def test_real_pictures(real_data, tmp_path, im2rec):
     with zipfile.ZipFile(real_data / "imagenet-samples-300.zip") as archive:
         archive.extractall(tmp_path)
     said = im2rec(tmp_path / "imagenet-samples", tmp_path / "a", "--resize", 256)
-    assert "300 pictures, 300 classes" in said
+    assert "300 images, 300 classes" in said
     said = im2rec("--verify", tmp_path / "a")
     assert "300 records, 300 classes, labels 0 to 299, 0 damaged" in said
     file = recordio.MXIndexedRecordIO(str(tmp_path / "a.idx"), str(tmp_path / "a.rec"), "r")

@@ -27,9 +27,9 @@ def test_a_folder_and_a_packed_set_give_the_same(
         picture_folder, im2rec, out, native_core, flags):
     im2rec(picture_folder, out / "a", *flags)
     said = im2rec(picture_folder, out / "b", "--seekable", *flags)
-    assert said == f"{out / 'b'}.rec: 15 pictures, 3 classes\n"
+    assert said == f"{out / 'b'}.rec: 15 images, 3 classes\n"
     said = im2rec(out / "a.rec", out / "c", "--seekable", "--workers", 1)
-    assert said == f"{out / 'c'}.rec: 15 pictures, 3 classes\n"
+    assert said == f"{out / 'c'}.rec: 15 images, 3 classes\n"
     check_same_but_seekable(out / "a", out / "b")
     for end in ("rec", "idx", "lst", "classes.json"):
         assert (out / f"b.{end}").read_bytes() == (out / f"c.{end}").read_bytes()
@@ -41,10 +41,10 @@ def test_what_is_no_jpeg_is_stored_as_it_is_and_counted(picture_folder, im2rec, 
     (picture_folder / "bee" / "a.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
     im2rec(picture_folder, out / "a", "--pass-through")
     said = im2rec(picture_folder, out / "b", "--pass-through", "--seekable")
-    assert said == (f"{out / 'b'}.rec: 16 pictures, 3 classes, 1 not seekable, stored as they "
+    assert said == (f"{out / 'b'}.rec: 16 images, 3 classes, 1 not seekable, stored as they "
                     "were\n")
     said = im2rec(out / "a.rec", out / "c", "--pass-through", "--seekable")
-    assert said.endswith("16 pictures, 3 classes, 1 not seekable, stored as they were\n")
+    assert said.endswith("16 images, 3 classes, 1 not seekable, stored as they were\n")
     check_same_but_seekable(out / "a", out / "b")
     assert (out / "b.rec").read_bytes() == (out / "c.rec").read_bytes()
     assert "seekable" not in im2rec(picture_folder, out / "d", "--seekable")
@@ -63,8 +63,8 @@ def test_a_damaged_record_is_refused_in_one_line_or_left_out(
     assert names(out) == before
     done = script("im2rec", out / "a.rec", out / "b", "--seekable", "--skip-damaged")
     assert done.returncode == 0
-    assert done.stderr.startswith(f"left out: {out / 'a'}.rec, the record with key 6")
-    assert "14 pictures, 3 classes, 1 left out" in done.stdout
+    assert done.stderr.startswith(f"skipped: {out / 'a'}.rec, the record with key 6")
+    assert "14 images, 3 classes, 1 skipped" in done.stdout
     assert list(packed(out / "b")) == [key for key in range(15) if key != 6]
 
 
@@ -91,7 +91,7 @@ def test_flags_that_are_refused(noise_records, out, refused, native_core, argume
 def test_the_packed_set_cannot_be_its_own_output(noise_records, out, refused, native_core):
     noise_records(out / "a", 2, (20, 20), 2)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert "is there already" in refused("im2rec", out / "a.rec", out / "a", "--seekable")
+    assert "already exists" in refused("im2rec", out / "a.rec", out / "a", "--seekable")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
@@ -100,7 +100,7 @@ def test_real_pictures(real_data, tmp_path, im2rec, native_core):
         archive.extractall(tmp_path)
     im2rec(tmp_path / "imagenet-samples", tmp_path / "a", "--pass-through")
     said = im2rec(tmp_path / "a.rec", tmp_path / "b", "--seekable")
-    assert said == f"{tmp_path / 'b'}.rec: 300 pictures, 300 classes\n"
+    assert said == f"{tmp_path / 'b'}.rec: 300 images, 300 classes\n"
     check_same_but_seekable(tmp_path / "a", tmp_path / "b")
     assert "300 records, 300 classes, labels 0 to 299, 0 damaged" in im2rec(
         "--verify", tmp_path / "b")

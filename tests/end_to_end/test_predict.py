@@ -47,7 +47,7 @@ def test_text_of_a_folder(folder):
     done = subprocess.run([sys.executable, SCRIPT, "--run", "run", "--batch-size", "2", "pictures",
                            "--top", "3"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "pictures/2.jpg: cannot be read: its JPEG is cut short\n"
+    assert done.stderr == "pictures/2.jpg: cannot be read: its JPEG is truncated\n"
     classes = "".join(f"{100 * SHARES[number]:8.2f}%  {name}\n"
                       for number, name in ((3, "dog"), (1, "bee"), (4, "eel")))
     assert done.stdout == "".join(f"pictures/{name}\n{classes}"

@@ -37,8 +37,8 @@ def test_one_command_from_tars_gives_what_im2rec_makes_of_folders(
     assert (done.returncode, done.stderr) == (0, "")
     free, train, val, command = done.stdout.splitlines()
     assert free.startswith(f"{out}: ")
-    assert train.startswith(f"{out}/train.rec: 15 pictures, 3 classes, ")
-    assert val.startswith(f"{out}/val.rec: 6 pictures, 3 classes, ")
+    assert train.startswith(f"{out}/train.rec: 15 images, 3 classes, ")
+    assert val.startswith(f"{out}/val.rec: 6 images, 3 classes, ")
     assert train.endswith(" kB, verified")
     assert command == NEXT.format(out)
 
@@ -59,10 +59,10 @@ def test_damaged_pictures_are_listed(downloads, out, script):
                   "--skip-damaged", "--no-verify")
     assert done.returncode == 0
     line, = done.stderr.splitlines()
-    assert line.startswith(f"left out: {downloads / files.VAL_TAR}/ILSVRC2012_val_00000002.JPEG: ")
-    assert "val.rec: 5 pictures, 3 classes" in done.stdout
+    assert line.startswith(f"skipped: {downloads / files.VAL_TAR}/ILSVRC2012_val_00000002.JPEG: ")
+    assert "val.rec: 5 images, 3 classes" in done.stdout
     assert done.stdout.count(", not verified") == 2
-    assert ", 1 left out" in done.stdout
+    assert ", 1 skipped" in done.stdout
 
 
 def test_help_is_quick_and_loads_neither_mxnet_nor_opencv():
@@ -91,7 +91,7 @@ def test_a_full_disk_says_the_command_that_goes_on(downloads, out, monkeypatch):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
-        with pytest.raises(RunFault, match=r"File too large; mend that, and go on with: python "
+        with pytest.raises(RunFault, match=r"File too large; fix that, and resume with: python "
                            + re.escape(shlex.join(arguments)) + "$"):
             load_script("prepare_imagenet").main()
     finally:
@@ -120,13 +120,13 @@ def test_ctrl_c_says_the_command_that_goes_on(downloads, tmp_path, out):
     _, stderr = process.communicate(timeout=100)
     assert process.returncode == 130, stderr
     line, = stderr.splitlines()
-    before, command = line.split("; go on with: ")
+    before, command = line.split("; resume with: ")
     assert before == "error: stopped by Ctrl-C"
     assert shlex.split(command) == ["python", *arguments]
     assert not list(out.glob("train.rec"))
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"{out}/train.rec: going on with what an earlier call packed" in done.stdout
+    assert f"{out}/train.rec: resuming from what an earlier call packed" in done.stdout
     imagenet.prepare(downloads, tmp_path / "whole", Encoding(pass_through=True),
                      imagenet.Options(any_counts=True), lambda results, *_: results, print)
     assert names(out) == names(tmp_path / "whole")
@@ -145,7 +145,7 @@ def test_flags_reach_what_prepares_and_sigterm_says_how_to_go_on(downloads, out,
 
     monkeypatch.setattr(imagenet, "prepare", prepare)
     monkeypatch.setattr(sys, "argv", arguments)
-    with pytest.raises(Stopped, match=r"^stopped by SIGTERM; go on with: python "
+    with pytest.raises(Stopped, match=r"^stopped by SIGTERM; resume with: python "
                        + re.escape(shlex.join(arguments)) + "$") as raised:
         load_script("prepare_imagenet").main()
     assert raised.value.number == signal.SIGTERM

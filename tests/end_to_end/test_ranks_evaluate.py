@@ -97,7 +97,7 @@ def test_damaged_records_are_left_out_of_all_counts(evaluate, alone, folder):
     assert scores["count"] == RECORDS - len(DAMAGED)
     check_same(scores, alone("damaged", on_bad_record="skip"))
     assert said.splitlines()[1:] == [
-        f"{folder / 'damaged.rec'}: 4 damaged records are left out, by key: 0, 1, 40, 101"]
+        f"{folder / 'damaged.rec'}: 4 damaged records skipped, by key: 0, 1, 40, 101"]
 
 
 def test_ten_crops_and_all_reports(evaluate, alone, folder, tmp_path):

@@ -107,7 +107,7 @@ def test_one_class(refused, flags, records, jpeg):
 @pytest.mark.parametrize("size", [36, 64])
 def test_a_crop_larger_than_the_picture(refused, flags, records, size):
     message = refused("train_imagenet", *flags, "--crop", "pad", "--input-size", size)
-    assert f"a {size}x{size} " in message and "does not fit into a 40x32 picture" in message
+    assert f"a {size}x{size} " in message and "does not fit into a 40x32 image" in message
     assert not (records / "run").exists()
 
 

@@ -94,7 +94,7 @@ def binaries(tmp_path):
         pictures = rng.integers(0, 256, (count, 3073), np.uint8)
         pictures[:, 0] = np.arange(count) % 10
         (tmp_path / name).write_bytes(pictures.tobytes())
-    cifar10_records(tmp_path, pictures=None)
+    cifar10_records(tmp_path, images=None)
     return tmp_path
 
 

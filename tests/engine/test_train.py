@@ -176,9 +176,9 @@ def test_damaged_records_are_left_out_and_named(settings, tmp_path, jpeg, monkey
                             lambda records, workers: [])
     result = train(chosen)
     log = (result.folder / "train.log").read_text()
-    assert (f"{tmp_path / 'train.rec'}: 2 damaged records are left out, by key: 4, 17"
+    assert (f"{tmp_path / 'train.rec'}: 2 damaged records skipped, by key: 4, 17"
             in log)
-    assert f"{tmp_path / 'val.rec'}: 1 damaged record is left out, by key: 6" in log
+    assert f"{tmp_path / 'val.rec'}: 1 damaged record skipped, by key: 6" in log
     assert [line["val_count"] for line in lines(result.folder, "epoch")] == [6, 6]
     assert result.last.count == 6
 

@@ -71,7 +71,7 @@ def pictures(tmp_path_factory):
         "k.webp", "l.jpg")]
 
 
-FAULTS = {"b.jpg": "cut short", "d.png": "0 bytes", "g.jpg": "10 bytes are no picture",
+FAULTS = {"b.jpg": "truncated", "d.png": "0 bytes", "g.jpg": "10 bytes are not an image",
           "i.jpg": "no regular file", "j.jpg": "No such file",
           "l.jpg": "1073741825 bytes are more"}
 

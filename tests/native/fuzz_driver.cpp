@@ -2,10 +2,10 @@
 //
 //     fuzz_driver SEEDS NUMBER FIRST COUNT [FILE]
 //
-// SEEDS holds JPEGs, each behind its length (u32, little-endian). Inputs FIRST to FIRST + COUNT are
+// SEEDS has JPEGs, each after its length (u32, little-endian). Inputs FIRST to FIRST + COUNT are
 // made from them, each a pure function of (SEEDS, NUMBER, its own number), so that one that fails
-// can be made again alone; the last one is written to FILE. Prints counts. Ends at the first fault:
-// a sanitizer's, a picture with numbers out of range or places left unwritten, one that depends on
+// can be made again by itself; the last one is written to FILE. Prints counts. Ends at the first fault:
+// a sanitizer's, an image with numbers out of range or places left unwritten, one that depends on
 // what was decoded before, or more than kSeconds of processor time.
 #include <sanitizer/common_interface_defs.h>
 #include <sys/resource.h>
@@ -25,7 +25,7 @@
 #include "fuzz_mutations.h"
 #include "sample.h"
 
-// A plane of the largest picture takes 128 MiB, and there are three.
+// A plane of the largest image takes 128 MiB, and there are three.
 extern "C" const char* __asan_default_options() {
     return "max_allocation_size_mb=160:hard_rss_limit_mb=1500:quarantine_size_mb=32:"
            "detect_leaks=0";
@@ -57,7 +57,7 @@ native::Recipe any_recipe(Random& random) {
     return recipe;
 }
 
-// The random numbers of one sample, extreme ones now and then.
+// The random numbers of one sample, sometimes extreme ones.
 struct Numbers {
     double areas[native::kTries], aspects[native::kTries], places[2], gains[3];
     native::Draws draws;
@@ -93,7 +93,7 @@ double half_value(uint16_t half) {
     return half & 0x8000 ? -value : value;
 }
 
-// Every number must be the normalised one of a pixel within [0, 255], less what rounding takes.
+// Every number must be a normalized pixel within [0, 255], up to rounding.
 void check_range(const native::Recipe& recipe, const Bytes& out) {
     const size_t pixels = size_t{1} * recipe.size * recipe.size;
     for (size_t i = 0; i < 3 * pixels; i++) {
@@ -108,10 +108,10 @@ void check_range(const native::Recipe& recipe, const Bytes& out) {
     }
 }
 
-// Makes the sample with a maker that has seen other pictures, and with a new one.
+// Makes the sample with a maker that has seen other images, and with a new one.
 bool make(native::SampleMaker& used, const uint8_t* data, size_t size, const native::Recipe& recipe,
           const native::Draws& draws) {
-    // 3 x 2 bytes at least; all ones, which is no number, where nothing is written.
+    // At least 3 x 2 bytes; all ones, which is NaN, where nothing is written.
     Bytes out(size_t{3} * recipe.size * recipe.size * (recipe.half ? 2 : 4), 0xFF);
     const auto fresh = std::make_unique<native::SampleMaker>();
     const bool made = fresh->make(data, size, recipe, draws, out.data());
@@ -119,7 +119,7 @@ bool make(native::SampleMaker& used, const uint8_t* data, size_t size, const nat
     if (used.make(data, size, recipe, draws, again.data()) != made)
         die("what was decoded before decides whether it is decoded");
     if (!made) return false;
-    if (out != again) die("what was decoded before changes the picture");
+    if (out != again) die("what was decoded before changes the image");
     check_range(recipe, out);
     return true;
 }

@@ -1,4 +1,4 @@
-// JPEGs damaged in many ways, for fuzz_driver.cpp. All is drawn from a Random that is handed in.
+// Damages JPEGs in many ways, for fuzz_driver.cpp. All draws come from the Random passed in.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -36,7 +36,7 @@ struct Marker {
     int code;
 };
 
-// Those from SOI on to SOS, as far as they can be followed.
+// Those from SOI to SOS, as far as they can be followed.
 inline std::vector<Marker> markers_of(const Bytes& bytes) {
     std::vector<Marker> found;
     for (size_t at = 2; at + 4 <= bytes.size() && bytes[at] == 0xFF;) {
@@ -55,7 +55,7 @@ inline size_t scan_of(const Bytes& bytes) {
     return markers.empty() ? 0 : markers.back().at + markers.back().size;
 }
 
-// One of the markers `code`; size 0 where there is none.
+// One of the markers `code`; size 0 if there is none.
 inline Marker pick(Random& random, const Bytes& bytes, int code) {
     auto markers = markers_of(bytes);
     markers.erase(std::remove_if(markers.begin(), markers.end(),
@@ -68,7 +68,7 @@ inline void insert(Bytes& bytes, size_t at, const Bytes& part) {
     bytes.insert(bytes.begin() + std::min(at, bytes.size()), part.begin(), part.end());
 }
 
-// Puts a marker ahead of all others, or ahead of the last; now and then the file ends with it.
+// Puts a marker before all others, or before the last; sometimes the file ends with it.
 inline void insert_marker(Random& random, Bytes& bytes, int code, const Bytes& payload) {
     Bytes whole{0xFF, static_cast<uint8_t>(code), static_cast<uint8_t>((payload.size() + 2) >> 8),
                 static_cast<uint8_t>(payload.size() + 2)};
@@ -112,7 +112,7 @@ inline void truncate(Random& random, Bytes& bytes, const Seeds&) {
     if (least < bytes.size()) bytes.resize(least + random.below(bytes.size() - least));
 }
 
-// Takes a piece out, or puts a piece of this or another seed in.
+// Removes a piece, or inserts a piece of this or another seed.
 inline void splice(Random& random, Bytes& bytes, const Seeds& seeds) {
     const size_t at = random.below(bytes.size()), size = random.below(1 + bytes.size() / 4);
     if (random.chance(2)) {
@@ -125,7 +125,7 @@ inline void splice(Random& random, Bytes& bytes, const Seeds& seeds) {
                             other.begin() + std::min(other.size(), from + size)));
 }
 
-// The header of this, the scan of another, or the other way round.
+// The header of this, the scan of another, or vice versa.
 inline void cross(Random& random, Bytes& bytes, const Seeds& seeds) {
     const Bytes& other = seeds[random.below(seeds.size())];
     Bytes head(bytes.begin(), bytes.begin() + std::min(bytes.size(), scan_of(bytes)));
@@ -133,7 +133,7 @@ inline void cross(Random& random, Bytes& bytes, const Seeds& seeds) {
     bytes = head;
 }
 
-// Moves, doubles or removes a marker, or brings another seed's.
+// Moves, duplicates or removes a marker, or inserts another seed's.
 inline void shuffle_markers(Random& random, Bytes& bytes, const Seeds& seeds) {
     const auto markers = markers_of(bytes);
     if (markers.empty()) return;
@@ -192,7 +192,7 @@ inline void huffman(Random& random, Bytes& bytes, const Seeds&) {
     }
 }
 
-inline void quantisation(Random& random, Bytes& bytes, const Seeds&) {
+inline void quantization(Random& random, Bytes& bytes, const Seeds&) {
     const Marker table = pick(random, bytes, 0xDB);
     change(random, bytes, table.at + 4 + (random.chance(4) ? 0 : 1), table.at + table.size, 64);
 }
@@ -206,7 +206,7 @@ inline void restarts(Random& random, Bytes& bytes, const Seeds&) {
         std::copy(payload.begin(), payload.end(), bytes.begin() + marker.at + 4);
     else if (random.chance(2))
         insert_marker(random, bytes, 0xDD, payload);
-    else  // amid the data
+    else  // within the data
         insert(bytes, scan_of(bytes) + random.below(bytes.size()),
                {0xFF, static_cast<uint8_t>(random.from(0xCF, 0xD9))});
 }
@@ -253,7 +253,7 @@ inline void none(Random&, Bytes&, const Seeds&) {}
 
 constexpr Mutation kMutations[] = {
     anywhere, header_bytes, scan_bytes, truncate, splice, cross, shuffle_markers, dimensions,
-    sampling, huffman, quantisation, restarts, segment_index, exif, noise, none};
+    sampling, huffman, quantization, restarts, segment_index, exif, noise, none};
 
 inline Bytes mutated(Random& random, const Seeds& seeds) {
     Bytes bytes = seeds[random.below(seeds.size())];

@@ -1,4 +1,4 @@
-"""The native colour stages against OpenCV, and against the definitions in float64."""
+"""The native color stages against OpenCV, and against the definitions in float64."""
 
 import itertools
 
@@ -21,7 +21,7 @@ GAINS = [(1.0, 1.0, 1.0), (0.6, 1.0, 1.0), (1.4, 1.0, 1.0), (1.0, 0.6, 1.0), (1.
 
 
 def corners():
-    """All colours of a few levels: grey, black, white, primaries, ties, nearly ties."""
+    """All colors of a few levels: gray, black, white, primaries, ties, nearly ties."""
     levels = (0, 1e-6, 0.5, 1, 127, 127.5, 127.50001, 128, 254.99998, 255)
     return np.array(list(itertools.product(levels, repeat=3)), np.float32).T.copy()
 
@@ -64,13 +64,13 @@ def from_ycc(rows):
 @pytest.mark.parametrize("rows", [noise(), noise(1).round(), corners()],
                          ids=["any", "whole", "corners"])
 def test_jitter_is_the_definitions_and_opencvs(native_core, gains, rows):
-    """Of the same RGB even at the hue circle's seam: the sign of g - b is exact everywhere."""
+    """For the same RGB even at the hue circle's seam: the sign of g - b is exact everywhere."""
     found = native_core.color_of(rows, False, list(gains), NOTHING)
     assert found.shape == rows.shape
     assert found.dtype == np.float32
     by_opencv = color.hsv_jitter(rows.T[None].copy(), np.array(gains))[0].T
     np.testing.assert_allclose(found, by_opencv, rtol=0, atol=0.01)
-    # Colours that differ from grey by 1e-5 have hues of few digits; they are grey still.
+    # Colors that differ from gray by 1e-5 have imprecise hues; they still are gray.
     np.testing.assert_allclose(found, jittered(rows, gains), rtol=0, atol=0.01)
     assert found.min() >= -1e-4
     assert found.max() <= 255
@@ -109,7 +109,7 @@ def test_ycc_is_opencvs_up_to_its_rounding(native_core):
 
 @pytest.mark.parametrize("gains", GAINS, ids=str)
 def test_ycc_then_jitter(native_core, gains):
-    """Where red is the greatest and green and blue agree to 0.001, the hue may be 0 or 360."""
+    """If red is the largest and green and blue agree to 0.001, the hue may be 0 or 360."""
     rows = noise(2)
     rgb = from_ycc(rows)
     seam = (rgb[0] > rgb[1:].max(0) - 0.001) & (np.abs(rgb[1] - rgb[2]) < 0.001) & (
@@ -133,7 +133,7 @@ def test_shift_is_added_to_each_channel(native_core, gains, ycc):
 
 @pytest.mark.parametrize("ycc", [False, True])
 def test_a_row_of_any_width_has_the_same_bits(native_core, ycc):
-    """Whatever part of it vector instructions make."""
+    """However much of it vector instructions compute."""
     rows = noise(4, 70)
     for gains in ([], [1.3, 0.8, 1.2]):
         whole = native_core.color_of(rows, ycc, gains, [1.0, 2.0, 3.0])
@@ -144,7 +144,7 @@ def test_a_row_of_any_width_has_the_same_bits(native_core, ycc):
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory, jpeg):
-    """12 pictures, colourful and with black and white parts; one is grey."""
+    """12 images, colorful and with black and white parts; one is gray."""
     rng = np.random.default_rng(0)
     prefix = tmp_path_factory.mktemp("colour") / "a"
     with RecordWriter(prefix) as writer:
@@ -185,7 +185,7 @@ def test_layouts_hold_the_same_numbers(native_core, records):
         assert np.array_equal(first, last.transpose(0, 3, 1, 2))
 
 
-def test_normalisation_is_a_channels_own(native_core, records):
+def test_normalization_is_a_channels_own(native_core, records):
     plain = images(records, EvalTransform(size=40, resize=48, mean=(0,) * 3, std=(1,) * 3))
     mean, std = (10.0, 20.0, 60.0), (2.0, 3.0, 7.0)
     found = images(records, EvalTransform(size=40, resize=48, mean=mean, std=std))

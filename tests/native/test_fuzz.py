@@ -1,4 +1,4 @@
-"""Damaged JPEGs: the native decoder must refuse them or make a picture, and do nothing else."""
+"""Damaged JPEGs: the native decoder must refuse them or make an image, nothing else."""
 
 import os
 import re
@@ -40,7 +40,7 @@ def scene(height: int, width: int) -> np.ndarray:
 
 
 def kinds(image: np.ndarray) -> list[bytes]:
-    """JPEGs of every kind that the decoder takes."""
+    """JPEGs of every kind that the decoder supports."""
     exif = Image.Exif()
     exif[0x0112] = 6
     return [*(by_pillow(image, subsampling=factor) for factor in range(3)),
@@ -52,7 +52,7 @@ def kinds(image: np.ndarray) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def seeds() -> list[bytes]:
-    """Sound JPEGs; with restart segments and their index, too, where they can be made."""
+    """Sound JPEGs; also with restart segments and their index, if they can be made."""
     found = [picture for shape in ((1, 1), (17, 33), (64, 48), (100, 171))
              for picture in kinds(scene(*shape))]
     found.append(by_pillow(scene(480, 640)))
@@ -78,7 +78,7 @@ def build(folder: Path, *flags: str) -> Path:
 
 
 def fuzz(program: Path, seeds: list[bytes], inputs: int) -> list[dict[str, int]]:
-    """Runs the program in several processes, a part of the inputs each; what they counted."""
+    """Run the program in several processes, on a part of the inputs each; returns their counts."""
     file = program.with_name("seeds")
     file.write_bytes(b"".join(struct.pack("<I", len(seed)) + seed for seed in seeds))
     part = inputs // PROCESSES
@@ -131,7 +131,7 @@ def damage(rng: np.random.Generator, picture: bytes, other: bytes) -> bytes:
         frame = picture.find(b"\xff\xc0") + 5
         data[frame:frame + 4] = struct.pack(
             ">HH", *rng.choice([0, 1, 9, 30, 200, 65500], 2, p=[.05, .19, .19, .3, .25, .02]))
-    elif kind < 8:  # bytes of the header, of the picture
+    elif kind < 8:  # bytes of the header, of the image
         low, high = (2, scan) if kind == 6 else (scan, len(data))
         for place in rng.integers(low, high, 4):
             data[place] = data[place] ^ 1 << rng.integers(8)
@@ -140,7 +140,7 @@ def damage(rng: np.random.Generator, picture: bytes, other: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def damaged(seeds, tmp_path_factory) -> Path:
-    """A .rec of 300 damaged pictures."""
+    """A .rec of 300 damaged images."""
     rng = np.random.default_rng(5)
     prefix = tmp_path_factory.mktemp("damaged") / "set"
     small = [seed for seed in seeds if len(seed) < 20_000]
@@ -160,9 +160,9 @@ TRANSFORMS = {
 
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-def test_a_damaged_record_gives_a_picture_or_is_left_to_opencv(
+def test_a_damaged_record_gives_an_image_or_is_left_to_opencv(
         native_core, damaged, transform, layout):
-    """And the loader hands out what either can make, and names the rest."""
+    """And the loader yields what either can make, and names the rest."""
     side = transform.size
     shape = (3, side, side) if layout == "NCHW" else (side, side, 3)
     with RecordSet(damaged) as records:
@@ -187,7 +187,7 @@ def test_a_damaged_record_gives_a_picture_or_is_left_to_opencv(
     loaded = np.concatenate([batch.images for batch in batches])
     channel = (3, 1, 1) if layout == "NCHW" else 3
     pixels = (loaded * np.reshape(transform.std, channel) + np.reshape(transform.mean, channel))
-    assert pixels.min() > -0.01  # and no nan
+    assert pixels.min() > -0.01  # and no NaN
     assert pixels.max() < 255.01
     same = np.isin(indices, made)
     assert (loaded[same] == images[indices[same]]).all()
@@ -205,8 +205,8 @@ def test_sides_of_65500_are_refused_by_name(native_core, tmp_path):
         next(loader.epoch())
 
 
-def test_what_the_transcode_makes_of_damaged_pictures_is_sound(native_core, seeds):
-    """It may say no; else OpenCV sees the same pixels and a parser in Python a whole JPEG."""
+def test_what_the_transcode_makes_of_damaged_images_is_sound(native_core, seeds):
+    """It may refuse; else OpenCV sees the same pixels and a parser in Python a complete JPEG."""
     rng, passed = np.random.default_rng(6), 0
     small = [seed for seed in seeds if len(seed) < 20_000]
     for _ in range(600):

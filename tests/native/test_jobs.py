@@ -19,7 +19,7 @@ from gluon_tricks.data.transforms import EvalTransform
 
 
 def test_a_label_behind_the_header_is_passed_over(native_core, tmp_path):
-    """Left to OpenCV its pixels would be right, too, but each picture made in Python."""
+    """OpenCV's pixels would be right too, but then each image is made in Python."""
     jpeg = encode(smooth(40, 50), "420")
     (tmp_path / "b.rec").write_bytes(frame(struct.pack("<IfQQf", 1, 0, 0, 0, 2) + jpeg))
     (tmp_path / "b.idx").write_text("0\t0\n")
@@ -64,7 +64,7 @@ def test_other_threads_run_while_samples_are_made(native_core, tmp_path):
 
 
 def flat(height, width, count=0):
-    """A grey JPEG of any size whose blocks take two bits: `count` bytes of them."""
+    """A gray JPEG of any size whose blocks take two bits: `count` bytes of them."""
     code = jpeg_writer.Code([0], [1])
     plane = jpeg_writer.Plane(1, 1, np.zeros((1, 1, 64), int))
     jpeg = jpeg_writer.write(8, 8, [plane], np.ones(64, int), code, code)
@@ -104,7 +104,7 @@ MEMORY = """
     with RecordSet({path!r}) as records:
         for index in {indices}:
             with open("/proc/self/clear_refs", "w") as file:
-                file.write("5")  # the peak begins anew
+                file.write("5")  # reset the peak
             out, indices = np.empty((1, 3, 8, 8), np.float32), np.array([index])
             job = native_job(records, transform, None, indices, out, channels_last=False,
                              dct_shortcut=False)
@@ -114,16 +114,16 @@ MEMORY = """
 
 
 def memory_of(run_python, path, indices):
-    """(records left to OpenCV, MiB afterwards, MiB at most) of each, one after the other.
+    """(records left to OpenCV, MiB afterwards, MiB at most) of each, one after another.
 
-    A process of its own: one that has freed much before takes no new memory for a large buffer.
+    In its own process: one that has freed much memory before allocates none for a large buffer.
     """
     done = run_python(MEMORY.format(path=str(path), indices=indices))
     assert done.returncode == 0, done.stderr
     return [tuple(map(float, line.split())) for line in done.stdout.splitlines()]
 
 
-def test_the_memory_of_a_large_picture_is_given_back(native_core, tmp_path, run_python):
+def test_the_memory_of_a_large_image_is_given_back(native_core, tmp_path, run_python):
     large = cv2.imencode(".jpg", np.zeros((10_000, 10_000), np.uint8))[1].tobytes()
     with pack(tmp_path / "a", [encode(smooth(40, 50), "420"), large, large + bytes(60_000_000)]):
         found = memory_of(run_python, tmp_path / "a.rec", [0, 1, 0, 2, 0])
@@ -141,8 +141,8 @@ def test_a_header_that_says_more_than_the_file_can_hold_takes_no_memory(native_c
     assert most < before + 60
 
 
-def test_pictures_too_narrow_to_be_resized_are_left_to_opencv_which_says_so(native_core, tmp_path):
-    """Shorter edge 256: 8192 pixels of 4 make 2^27; the next column is one too many."""
+def test_images_too_narrow_to_be_resized_are_left_to_opencv_which_says_so(native_core, tmp_path):
+    """Shorter edge 256: 8192 pixels of 4 make 2^27; one more column is too many."""
     with pack(tmp_path / "a", [encode(smooth(4, 8192), "444"),
                                encode(smooth(4, 8193), "444")]) as records:
         assert natively(native_core, records, EvalTransform())[1] == [1]

@@ -1,4 +1,4 @@
-"""The decoded planes, bit for bit those of libjpeg (by Pillow)."""
+"""The decoded planes, bit-identical to libjpeg's (through Pillow)."""
 
 import io
 import zipfile
@@ -34,13 +34,13 @@ def columns_doubled(near, bias_left, bias_right, shift):
 
 
 def rows_summed(plane):
-    """3 * each row + the nearer of its neighbours, as (rows, 2, columns): above, below."""
+    """3 * each row + the nearer of its neighbors, as (rows, 2, columns): above, below."""
     padded = np.pad(plane, ((1, 1), (0, 0)), "edge")
     return np.stack([3 * plane + padded[:-2], 3 * plane + padded[2:]], axis=1)
 
 
 def upsampled(plane, across, down, height, width):
-    """As libjpeg's "fancy upsampling" (jdsample.c) makes a plane the picture's size."""
+    """As libjpeg's "fancy upsampling" (jdsample.c) makes a plane the image's size."""
     plane = plane.astype(np.int32)
     if down == 2 and across == 1:
         sums = rows_summed(plane) + np.array([1, 2])[:, None]
@@ -54,7 +54,7 @@ def upsampled(plane, across, down, height, width):
 
 
 def check_whole(core, jpeg, kind):
-    """All planes of the whole picture."""
+    """All planes of the whole image."""
     expected = by_libjpeg(jpeg)
     height, width = expected[0].shape
     planes = core.decode_planes(jpeg, 0, 0, height, width, 0)
@@ -68,7 +68,7 @@ def check_whole(core, jpeg, kind):
 
 
 def check_windows(core, jpeg, whole, factors, rng, count=6):
-    """Windows must hold what they were asked for, and be parts of the whole planes."""
+    """Windows must contain what was requested, and match the complete planes."""
     height, width = whole[0][0].shape
     for _ in range(count):
         top, left = int(rng.integers(height)), int(rng.integers(width))
@@ -119,10 +119,10 @@ def test_shrunk_planes_are_libjpegs(native_core, kind, shrink):
             expected = by_libjpeg(jpeg, shrink)
             for number, pixels in enumerate(expected[1:], 1):
                 across, down = FACTORS[kind]
-                if kind == "420":  # libjpeg then leaves chroma twice as large as it might
+                if kind == "420":  # libjpeg then leaves chroma twice as large as necessary
                     own, across, down = shrink // 2, 1, 1
                 elif shrink == 8:
-                    continue  # it does not filter then, other than upsampled()
+                    continue  # it does not filter then, unlike upsampled()
                 else:
                     own = shrink
                 least = min(size[0] // FACTORS[kind][1], size[1] // FACTORS[kind][0]) // own
@@ -175,14 +175,14 @@ SAMPLINGS = [[(1, 1)] * 3, [(2, 2), (1, 1), (1, 1)], [(1, 1), (2, 2), (1, 1)],
 @pytest.mark.parametrize(("most", "most_dc", "most_step"), [
     (40, 300, 3), (255, 900, 8), (1023, 1023, 8000)], ids=str)
 def test_each_component_is_what_it_is_alone(native_core, factors, most, most_dc, most_step):
-    """Any sampling, code and coefficients; libjpeg decodes each component from a grey JPEG."""
+    """Any sampling, code and coefficients; libjpeg decodes each component from a gray JPEG."""
     rng = np.random.default_rng([most, most_step, len(factors), *np.ravel(factors)])
     dc, ac = jpeg_writer.random_code(rng, DC_SYMBOLS), jpeg_writer.random_code(rng, AC_SYMBOLS)
     steps = rng.integers(1, most_step + 1, 64)
     height, width = rng.integers(1, 100, 2).tolist()
     most_h, most_v = (max(pair[axis] for pair in factors) for axis in (0, 1))
     rows, columns = -(-height // (8 * most_v)), -(-width // (8 * most_h))
-    # Beyond these limits, eight times what pictures have, libjpeg's SIMD overflows 16 bits.
+    # Beyond these limits, eight times what images have, libjpeg's SIMD overflows 16 bits.
     planes = [jpeg_writer.Plane(h, v, random_blocks(
         rng, rows * v, columns * h, most, most_dc).clip(-8191 // steps + 1, 8191 // steps))
               for h, v in factors]
@@ -193,13 +193,13 @@ def test_each_component_is_what_it_is_alone(native_core, factors, most, most_dc,
         alone = jpeg_writer.write(high, wide, [jpeg_writer.Plane(
             1, 1, blocks[:-(-high // 8), :-(-wide // 8)])], steps, dc, ac)
         assert np.array_equal(samples, by_libjpeg(alone)[0])
-        # Of numbers that no picture has, libjpeg's SIMD clips some between the reduced passes.
+        # libjpeg's SIMD clips some numbers that no image has between the reduced passes.
         for shrink in (2, 4, 8) if most_step == 3 else ():
             least = min(height * v // most_v, width * h // most_h) // shrink
             if least and min(high, wide) >= shrink:
                 shrunk = native_core.decode_planes(jpeg, 0, 0, height, width, least)[number][0]
                 assert np.array_equal(shrunk, luma_by_libjpeg(alone, shrink))
-    for _ in range(10):  # what lies outside a window is skipped
+    for _ in range(10):  # what is outside a window is skipped
         top, left = int(rng.integers(height)), int(rng.integers(width))
         rows, columns = int(rng.integers(1, height - top + 1)), 1
         for whole, (samples, y, x) in zip(
@@ -216,7 +216,7 @@ def segments_of(jpeg):
 
 @pytest.mark.parametrize("kind", [*FACTORS, "grey"])
 @pytest.mark.parametrize("mcus", [1, 3, 5, 64])
-def test_windows_of_indexed_pictures_are_those_of_the_plain_ones(native_core, kind, mcus):
+def test_windows_of_indexed_images_are_those_of_the_plain_ones(native_core, kind, mcus):
     for size in ((9, 130), (131, 90)):
         plain = encode(scene(*size), kind)
         indexed = native_core.transcode(plain, mcus=mcus)
@@ -250,16 +250,16 @@ def changed_indices(jpeg):
             other = lengths.copy()
             other[entry] += change
             yield f"entry {entry} by {change}", replaced(other)
-    skipping = lengths.copy()  # eight further on the marker has the same number
+    skipping = lengths.copy()  # eight further on, the marker has the same number
     skipping[0] = lengths[:9].sum() + 16
     yield "entry 0 skips eight", replaced(skipping)
     start = jpeg.index(b"\xff\xda") + 14
     ends = start + np.cumsum(lengths + 2)
     stuffed = [i for i in range(start, len(jpeg) - 2) if jpeg[i:i + 2] == b"\xff\0"]
-    for at_stuffing in stuffed[:3] + stuffed[-3:]:  # a segment's end at what is no marker
+    for at_stuffing in stuffed[:3] + stuffed[-3:]:  # a segment's end where there is no marker
         entry = int(np.searchsorted(ends, at_stuffing))
         other, moved = lengths.copy(), at_stuffing + 2 - (ends[entry - 1] if entry else start)
-        if entry > 0:  # from the marker ahead to the stuffing, and back
+        if entry > 0:  # from the marker before to the stuffing, and back
             other[entry - 1] += moved
             other[entry] -= moved
             yield f"entry {entry} moved", replaced(other)
@@ -278,7 +278,7 @@ def test_a_wrong_index_changes_nothing(native_core):
         check_windows(native_core, jpeg, whole, (2, 2), np.random.default_rng(number))
 
 
-def test_an_index_of_another_picture_changes_nothing(native_core):
+def test_an_index_of_another_image_changes_nothing(native_core):
     right, other = (native_core.transcode(encode(scene(70, 200, seed), "420"), mcus=2)
                     for seed in (0, 1))
     at, count = segments_of(right)
@@ -309,7 +309,7 @@ def test_what_it_does_not_decode(native_core, jpeg):
     assert native_core.decode_planes(jpeg, 0, 0, 60, 80, 0) is None
 
 
-def test_a_picture_without_quantisation_tables_is_damaged(native_core):
+def test_an_image_without_quantization_tables_is_damaged(native_core):
     jpeg = WHOLE.replace(b"\xff\xdb", b"\xff\xe4")
     assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) is None
     assert native_core.decode_planes(jpeg, 0, 0, 60, 80, 0) is None
@@ -317,8 +317,8 @@ def test_a_picture_without_quantisation_tables_is_damaged(native_core):
 
 @pytest.mark.parametrize("window", [(-1, 0, 5, 5), (0, -1, 5, 5), (0, 0, 61, 5), (0, 0, 5, 81),
                                     (60, 0, 1, 1), (0, 0, 0, 5), (0, 0, 5, 0)], ids=str)
-def test_a_window_outside_the_picture_is_refused(native_core, window):
-    with pytest.raises(ValueError, match="the window reaches out of the picture"):
+def test_a_window_outside_the_image_is_refused(native_core, window):
+    with pytest.raises(ValueError, match="the window extends beyond the image"):
         native_core.decode_planes(WHOLE, *window, 0)
 
 
@@ -356,7 +356,7 @@ def test_any_bytes_are_survived(native_core):
                         assert "window" in str(error)
 
 
-def test_real_pictures(native_core, real_data):
+def test_real_images(native_core, real_data):
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(real_data / "imagenet-samples-300.zip") as archive:
         names = [name for name in archive.namelist() if name.endswith(".JPEG")]
@@ -379,8 +379,8 @@ def test_real_pictures(native_core, real_data):
                 luma_by_libjpeg(jpeg, shrink))
 
 
-def test_another_marker_amid_the_data_is_damage(native_core):
-    """Even of a window ahead of it: whether the rest is whole nobody knows."""
+def test_another_marker_within_the_data_is_damage(native_core):
+    """Even for a window before it: the rest may be incomplete."""
     whole = encode(scene(200, 80), "420")
     at = whole.index(b"\0", len(whole) * 3 // 4) + 1
     assert native_core.decode_planes(whole[:at] + b"\xff\xe0" + whole[at:], 0, 0, 8, 8, 0) is None

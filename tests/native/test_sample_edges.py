@@ -1,4 +1,4 @@
-"""Samples at the edges of what the native decoder does: half precision, colours, margins, steps."""
+"""Samples at the edges of what the native decoder does: half precision, colors, margins, steps."""
 
 import cv2
 import jpeg_writer
@@ -10,7 +10,7 @@ from sampling import PIXELS, PLAIN, exif, images, natively, pack, smooth, with_e
 from gluon_tricks.data.transforms import EvalTransform, TrainTransform
 
 
-def test_half_precision_of_turned_pictures(native_core, tmp_path):
+def test_half_precision_of_turned_images(native_core, tmp_path):
     turned = [with_exif(encode(smooth(48, 80), kind), exif(orientation))
               for kind in ("420", "grey") for orientation in range(1, 9)]
     with pack(tmp_path / "a", turned) as records:
@@ -25,7 +25,7 @@ def test_half_precision_of_turned_pictures(native_core, tmp_path):
     (False, None, b"\1\2\3", True), (False, None, b"RGB", False), (False, 0, b"\1\2\3", False),
     (False, 0, b"RGB", False), (False, 1, b"\1\2\3", True), (False, 1, b"RGB", True),
     (False, None, b"abc", True)], ids=str)
-def test_which_colours_three_components_are(native_core, jfif, adobe, ids, ycc):
+def test_which_colors_three_components_are(native_core, jfif, adobe, ids, ycc):
     plain = encode(scene(40, 50), "444")
     assert plain[2:4] == b"\xff\xe0"
     rest = plain[4 + int.from_bytes(plain[4:6], "big"):]
@@ -81,14 +81,14 @@ def test_resizing_by_any_step_is_bilinear(native_core, tmp_path, bilinear):
 
 
 def test_a_crop_less_than_twice_the_size_is_not_shrunk(native_core, tmp_path):
-    """78 of the 86 pixels are the crop, of 40; what is decoded around it does not count."""
+    """78 of the 86 pixels are the crop, of 40; what is decoded around it is not used."""
     with pack(tmp_path / "a", [encode(scene(86, 86), "grey")]) as records:
         a, b = (natively(native_core, records, EvalTransform(size=40, resize=44),
                          dct_shortcut=shortcut)[0] for shortcut in (False, True))
     assert np.array_equal(a, b)
 
 
-def test_tables_of_the_picture_before_are_not_used(native_core, tmp_path):
+def test_tables_of_the_image_before_are_not_used(native_core, tmp_path):
     """The same maker, codes of the same lengths for other symbols; crops that skip blocks."""
     rng, jpegs = np.random.default_rng(0), []
     symbols = [0, 0xF0] + [run << 4 | size for run in range(16) for size in range(1, 11)]
@@ -108,7 +108,7 @@ def test_tables_of_the_picture_before_are_not_used(native_core, tmp_path):
 
 
 def test_chroma_planes_of_different_sizes(native_core, tmp_path):
-    """Cb at half the size, Cr at that of the picture: both rise from left to right."""
+    """Cb at half the size, Cr at the image's: both rise from left to right."""
     code = [jpeg_writer.random_code(np.random.default_rng(1), each) for each in (
         list(range(12)), [0, 0xF0] + [r << 4 | s for r in range(16) for s in range(1, 11)])]
     planes = []

@@ -1,4 +1,4 @@
-"""Whole samples: the native decoder against OpenCV and Pillow, before and after colour."""
+"""Complete samples: the native decoder against OpenCV and Pillow, before and after color."""
 
 import io
 import math
@@ -33,7 +33,7 @@ def real(real_data, tmp_path_factory):
 
 
 def by_pillow_alone(records, transform):
-    """Crop and resize; Pillow's filter is as wide as the step where the picture shrinks."""
+    """Crop and resize; Pillow's filter is as wide as the step when the image shrinks."""
     draws, found = transform.draw(SampleRng(SEED, 0, np.arange(len(records)))), []
     for row in range(len(records)):
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(records.read(row)))).convert("RGB")
@@ -49,7 +49,7 @@ def by_pillow_alone(records, transform):
 
 @pytest.mark.parametrize("shortcut", [False, True])
 @pytest.mark.parametrize("antialias", [False, True])
-def test_training_samples_of_real_pictures(native_core, real, shortcut, antialias):
+def test_training_samples_of_real_images(native_core, real, shortcut, antialias):
     transform = TrainTransform(antialias=antialias, **PLAIN)
     found, left = natively(native_core, real, transform, dct_shortcut=shortcut)
     assert left == []
@@ -65,7 +65,7 @@ def test_training_samples_of_real_pictures(native_core, real, shortcut, antialia
         assert np.percentile(by_other, 90) < 0.60
 
 
-def test_evaluation_samples_of_real_pictures(native_core, real):
+def test_evaluation_samples_of_real_images(native_core, real):
     for transform in (EvalTransform(**PIXELS), EvalTransform(size=64, resize=None, **PIXELS)):
         found, left = natively(native_core, real, transform)
         assert left == []
@@ -74,8 +74,8 @@ def test_evaluation_samples_of_real_pictures(native_core, real):
         assert np.percentile(by_opencv, 90) < 0.50
 
 
-def test_complete_samples_of_real_pictures(native_core, real):
-    """With colour: hue multiplied jumps where it is near 0 or 360 degrees, in a few pixels."""
+def test_complete_samples_of_real_images(native_core, real):
+    """With color: hue multiplied jumps where it is near 0 or 360 degrees, in a few pixels."""
     found, expected = (images(real, TrainTransform(), backend) for backend in ("native", "opencv"))
     apart = differences(found, expected) * 57
     assert np.median(apart) < 0.6
@@ -114,7 +114,7 @@ TURNS = [lambda a: a, lambda a: a[:, ::-1], lambda a: a[::-1, ::-1], lambda a: a
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientations(native_core, tmp_path, orientation, order):
-    """Whole pictures turned as EXIF defines it; crops, flips and padding as OpenCV's."""
+    """Whole images turned as EXIF defines it; crops, flips and padding as in OpenCV."""
     jpegs = [encode(smooth(48, 80, seed), kind, quality=97)
              for seed in range(4) for kind in ("444", "420", "grey")]
     turned = [with_exif(jpeg, exif(orientation, order)) for jpeg in jpegs]
@@ -175,7 +175,7 @@ EXIFS = {
 @pytest.mark.parametrize("payloads", EXIFS.values(), ids=EXIFS)
 def test_odd_exif_is_understood_as_opencv_does(native_core, payloads):
     jpeg = with_exif(MARKED, *payloads)
-    found = native_core.header_of(jpeg)  # None: it leaves the picture to OpenCV
+    found = native_core.header_of(jpeg)  # None: it leaves the image to OpenCV
     assert found is None or found[2] == orientation_by_opencv(jpeg)
 
 
@@ -196,7 +196,7 @@ def test_padded_crops(native_core, tmp_path):
                 assert np.abs(found - expected).mean() < 0.5
 
 
-def test_centre_crops_without_resizing_are_exact_in_luma(native_core, tmp_path):
+def test_center_crops_without_resizing_are_exact_in_luma(native_core, tmp_path):
     jpegs = [encode(scene(*size), "grey") for size in ((40, 40), (41, 40), (55, 90), (200, 43))]
     with pack(tmp_path / "a", jpegs) as records:
         transform = EvalTransform(size=40, resize=None, **PIXELS)
@@ -221,7 +221,7 @@ def test_resizing_is_bilinear_by_definition(native_core, tmp_path, bilinear):
 
 @pytest.mark.parametrize("kind", ["444", "422", "420", "440", "411"])
 def test_chroma_lies_where_its_pixels_do(native_core, tmp_path, kind):
-    """Of linear colours interpolation gives their own values, off the edges."""
+    """Interpolating linear colors gives their own values, away from the edges."""
     y, x = np.mgrid[0:64, 0:96] + 0.5
 
     def colours(y, x):
@@ -248,7 +248,7 @@ ODD_SIZES = [(1, 1), (2, 3), (3, 2), (1, 50), (50, 1), (10, 2000), (2000, 10), (
 
 
 @pytest.mark.parametrize("antialias", [False, True])
-def test_tiny_and_narrow_pictures(native_core, tmp_path, antialias):
+def test_tiny_and_narrow_images(native_core, tmp_path, antialias):
     jpegs = [encode(smooth(*size), kind, quality=97)
              for size in ODD_SIZES for kind in ("444", "420", "411", "grey")]
     with pack(tmp_path / "a", jpegs) as records:
@@ -267,7 +267,7 @@ def test_tiny_and_narrow_pictures(native_core, tmp_path, antialias):
 
 
 @pytest.mark.parametrize("kind", ["420", "grey"])
-def test_a_picture_of_eight_megapixels(native_core, tmp_path, kind):
+def test_an_image_of_eight_megapixels(native_core, tmp_path, kind):
     jpeg = encode(cv2.resize(scene(200, 300), (3456, 2304)), kind)
     with pack(tmp_path / "a", [jpeg, native_core.transcode(jpeg)]) as records:
         for antialias in (False, True):
@@ -310,7 +310,7 @@ def test_what_it_does_not_decode_is_left_to_opencv(native_core, tmp_path):
 
 @pytest.mark.parametrize("transform", [
     EvalTransform(size=80, resize=None), TrainTransform(size=80, padding=4)], ids=["centre", "pad"])
-def test_a_picture_that_is_too_small_is_refused_as_opencv_refuses_it(
+def test_an_image_that_is_too_small_is_refused_as_opencv_refuses_it(
         native_core, tmp_path, transform):
     with pack(tmp_path / "a", [encode(scene(60, 70), "420")]) as records:
         said = []

@@ -18,7 +18,7 @@ from jpeg_writer import by_opencv, by_pillow, scene
 from PIL import Image
 
 SOF0, DHT, DQT, APP9 = 0xC0, 0xC4, 0xDB, 0xE9
-# The same 20 x 12 grey picture, Huffman coded and arithmetic coded, by libjpeg-turbo.
+# The same 20 x 12 gray image, Huffman coded and arithmetic coded, by libjpeg-turbo.
 GREY_START = ("ffd8ffe000104a46494600010100000100010000ffdb004300100b0c0e0c0a100e0d0e12111013182"
               "81a181616183123251d283a333d3c3933383740485c4e404457453738506d51575f626768673e4d71"
               "797064785c656763ff")
@@ -69,7 +69,7 @@ def opencv_pixels(data: bytes) -> list[np.ndarray]:
 
 
 def pillow_pixels(data: bytes) -> list[np.ndarray]:
-    """As Pillow decodes it, and, where it can, without the conversion of colours."""
+    """As Pillow decodes it, and, if it can, without the color conversion."""
     found = [np.asarray(Image.open(io.BytesIO(data)))]
     with Image.open(io.BytesIO(data)) as image:
         if image.layer[0][0] != ord("R"):  # the planes are RGB, and stay
@@ -145,7 +145,7 @@ def test_five_mcus_are_the_default(native_core):
     assert len(jpeg_format.take_apart(native_core.transcode(before)).segments) == 6
 
 
-def test_a_grey_mcu_is_one_block_whatever_its_sampling_factors(native_core):
+def test_a_gray_mcu_is_one_block_whatever_its_sampling_factors(native_core):
     plain = by_pillow(scene(24, 48), "L")
     before = plain.replace(b"\x01\x01\x11\0", b"\x01\x01\x22\0")
     assert before != plain
@@ -202,7 +202,7 @@ def test_markers_are_kept_byte_for_byte_in_their_order(native_core, kind):
                 (0xE2, b"ICC_PROFILE\0\x01\x02" + long[:-14]),
                 (0xE2, b"ICC_PROFILE\0\x02\x02rest"), (0xE9, b"GLUONTRICKSY"),
                 (0xE9, b"GLUONTRICKS"), (0xEF, long), (0xE0, b"JFXX\0\x10thumb")]
-    first = 2 + 2 + int.from_bytes(plain[4:6], "big")  # behind JFIF or Adobe, or, of RGB, both none
+    first = 2 + 2 + int.from_bytes(plain[4:6], "big")  # after JFIF or Adobe, or, for RGB, neither
     before = plain[:first] + b"".join(marker(*each) for each in inserted) + plain[first:]
     after = native_core.transcode(before)
     expected = [(code, payload) for code, payload in head_markers(before)
@@ -224,8 +224,8 @@ def head_markers(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-def test_no_marker_is_added_that_readers_guess_colours_by(native_core):
-    """JFIF and Adobe markers tell of colours: adding one to a file without may change them."""
+def test_no_marker_is_added_that_readers_guess_colors_by(native_core):
+    """JFIF and Adobe markers determine colors: adding one to a file without may change them."""
     for kind in ("420", "cmyk", "rgb", "grey"):
         data = KINDS[kind](scene(30, 30))
         while data[2:4] in (b"\xff\xe0", b"\xff\xee"):
@@ -235,8 +235,8 @@ def test_no_marker_is_added_that_readers_guess_colours_by(native_core):
         check_same_pixels(data, after)
 
 
-def test_huffman_tables_are_made_for_the_picture(native_core):
-    """The standard's tables have 162 AC symbols; a smooth picture needs a few."""
+def test_huffman_tables_are_made_for_the_image(native_core):
+    """The standard's tables have 162 AC symbols; a smooth image needs a few."""
     y, x = np.mgrid[0:64, 0:64]
     before = by_pillow((2 * y + x).astype(np.uint8), "L")
     sizes = [[len(payload) - 17 for payload in jpeg_format.take_apart(data).payloads(DHT)]
@@ -296,7 +296,7 @@ def test_an_interval_that_no_jpeg_can_have_is_refused(native_core, mcus):
 @pytest.mark.parametrize("whole", [WHOLE, PROGRESSIVE, KINDS["with restarts"](scene(60, 80))],
                          ids=["sequential", "progressive", "with restarts"])
 def test_changed_bytes_are_refused_or_kept_as_they_look(native_core, whole):
-    """Where a flipped bit leaves a JPEG that decodes without a warning, its pixels must be kept."""
+    """If a flipped bit leaves a JPEG that decodes without a warning, its pixels must be kept."""
     rng, passed = np.random.default_rng(1), 0
     for _ in range(300):
         data = bytearray(whole)
@@ -344,7 +344,7 @@ def test_other_threads_run_meanwhile(native_core):
 
 
 def test_memory_is_given_back(native_core):
-    """Also where it fails: amid reading, and amid writing."""
+    """Also if it fails, while reading or while writing."""
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -359,10 +359,10 @@ def test_memory_is_given_back(native_core):
     rounds(10)
     before = resident()
     rounds(150)
-    assert resident() - before < 5e6  # 64 KiB lost a time would be 10 MB
+    assert resident() - before < 5e6  # leaking 64 KiB each time would be 10 MB
 
 
-def test_real_pictures(native_core, real_data):
+def test_real_images(native_core, real_data):
     sizes, segments = [0, 0], 0
     with zipfile.ZipFile(real_data / "imagenet-samples-300.zip") as archive:
         names = [name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg"))]

@@ -1,4 +1,4 @@
-"""The generated set: the same for one seed, whole or absent, and not to be told by colour."""
+"""The generated set: the same for a seed, complete or absent, not to be told apart by color."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ SMALL = {"train": 20, "val": 10}
 
 
 def contents(folder):
-    """Every file under `folder` by its path relative to it."""
+    """Every file under `folder`, by relative path."""
     return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 
 
@@ -35,7 +35,7 @@ def test_layout_and_counts(small):
     }
     assert contents(small).keys() == expected
     assert len(demo.CLASSES) == 10
-    assert [f.name for f in small.parent.iterdir()] == ["demo"]  # nothing left beside it
+    assert [f.name for f in small.parent.iterdir()] == ["demo"]  # nothing left next to it
 
 
 def test_two_workers_write_the_same_files_as_one(small, tmp_path):
@@ -43,23 +43,23 @@ def test_two_workers_write_the_same_files_as_one(small, tmp_path):
     assert contents(tmp_path / "demo") == contents(small)
 
 
-def test_a_picture_does_not_depend_on_how_many_are_made(small, tmp_path):
+def test_an_image_does_not_depend_on_how_many_are_made(small, tmp_path):
     demo.make_demo(tmp_path / "demo", train=10, val=10)
     fewer, more = contents(tmp_path / "demo"), contents(small)
     assert fewer == {path: more[path] for path in fewer}
 
 
-def test_seeds_and_splits_share_no_picture(small, tmp_path):
+def test_seeds_and_splits_share_no_image(small, tmp_path):
     demo.make_demo(tmp_path / "demo", **SMALL, seed=1)
     pictures = [*contents(small).values(), *contents(tmp_path / "demo").values()]
     assert len(set(pictures)) == len(pictures) == 60
 
 
 @pytest.mark.parametrize("label", range(len(demo.CLASSES)))
-def test_a_drawn_picture_is_rgb_of_varied_size_and_has_contrast(label):
+def test_a_drawn_image_is_rgb_of_varied_size_and_has_contrast(label):
     shapes = set()
     for seed in range(5):
-        picture = demo.draw_picture(label, np.random.Generator(np.random.Philox(seed)))
+        picture = demo.draw_image(label, np.random.Generator(np.random.Philox(seed)))
         assert picture.dtype == np.uint8 and picture.shape[2] == 3
         assert all(demo.SIDES[0] <= side <= demo.SIDES[1] for side in picture.shape[:2])
         darker, brighter = np.percentile(picture @ demo.LUMA, (5, 95))
@@ -71,14 +71,14 @@ def test_a_drawn_picture_is_rgb_of_varied_size_and_has_contrast(label):
 def test_global_random_state_is_neither_read_nor_moved():
     np.random.seed(0)
     before = np.random.get_state()[1].copy()
-    first = demo.draw_picture(0, np.random.default_rng(3))
+    first = demo.draw_image(0, np.random.default_rng(3))
     assert (np.random.get_state()[1] == before).all()
     np.random.seed(1)
-    assert (demo.draw_picture(0, np.random.default_rng(3)) == first).all()
+    assert (demo.draw_image(0, np.random.default_rng(3)) == first).all()
 
 
-def test_colour_alone_does_not_tell_the_classes(tmp_path):
-    demo.make_demo(tmp_path / "demo")  # the set as shipped: 2,000 and 500 pictures
+def test_color_alone_does_not_tell_the_classes(tmp_path):
+    demo.make_demo(tmp_path / "demo")  # the set as shipped: 2,000 and 500 images
     train, train_labels = mean_colours(tmp_path / "demo" / "train")
     val, val_labels = mean_colours(tmp_path / "demo" / "val")
     assert (len(train), len(val)) == (2000, 500)
@@ -91,7 +91,7 @@ def test_colour_alone_does_not_tell_the_classes(tmp_path):
 
 
 def mean_colours(folder):
-    """Each picture's mean B, G, R as (n, 3), and its label (n,)."""
+    """Each image's mean B, G, R as (n, 3), and its label (n,)."""
     files = [(f, k) for k, name in enumerate(demo.CLASSES) for f in (folder / name).iterdir()]
     means = np.array([cv2.imread(str(f)).mean((0, 1)) for f, _ in files])
     return means, np.array([k for _, k in files])
@@ -101,7 +101,7 @@ def test_a_folder_with_files_is_refused_and_left_alone(tmp_path):
     out = tmp_path / "demo"
     out.mkdir()
     (out / "mine.txt").write_text("keep")
-    with pytest.raises(InputError, match=r"demo: exists .*; remove it") as refused:
+    with pytest.raises(InputError, match=r"demo exists .*: remove it") as refused:
         demo.make_demo(out, **SMALL)
     assert "\n" not in str(refused.value)
     assert contents(tmp_path) == {"demo/mine.txt": b"keep"}
@@ -122,7 +122,7 @@ def test_an_empty_folder_is_filled(tmp_path):
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError])
 def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, fault):
-    draw = demo.draw_picture
+    draw = demo.draw_image
     begun = []
 
     def draw_until_stopped(label, rng):
@@ -131,11 +131,11 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, fault):
             raise fault
         return draw(label, rng)
 
-    monkeypatch.setattr(demo, "draw_picture", draw_until_stopped)
+    monkeypatch.setattr(demo, "draw_image", draw_until_stopped)
     with pytest.raises(fault):
         demo.make_demo(tmp_path / "demo", train=1000, val=10, workers=2)
     assert list(tmp_path.iterdir()) == []
-    assert len(begun) < 500  # the rest was dropped, not drawn in vain
+    assert len(begun) < 500  # the rest was dropped, not drawn
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, fault):
         ({"train": 25}, r"--train 25: .*; try --train 20$"),
         ({"val": 0}, r"--val 0: .*; try --val 10$"),
         ({"val": -10}, r"--val -10: .*; try --val 10$"),
-        ({"seed": -1}, r"--seed -1: is negative"),
-        ({"workers": 0}, r"workers 0: is less than 1"),
+        ({"seed": -1}, r"--seed -1: must be 0 or more"),
+        ({"workers": 0}, r"workers 0: must be at least 1"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_made(tmp_path, wrong, message):
@@ -160,7 +160,7 @@ def test_as_a_command(tmp_path):
     command += ["--train", "10", "--val", "10"]
     made = subprocess.run(command, capture_output=True, text=True)
     assert (made.returncode, made.stderr) == (0, "")
-    assert made.stdout.endswith("made 10 training and 10 held-out pictures of 10 classes\n")
+    assert made.stdout.endswith("made 10 training and 10 held-out images of 10 classes\n")
     assert made.stdout.count("\n") == 1
 
     again = subprocess.run(command, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""ImageNet's files to records; what is expected stands in support/imagenet_files.py as literals."""
+"""ImageNet's files to records; what is expected is in support/imagenet_files.py as literals."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ ENDS = ("rec", "idx", "lst", "classes.json")
 
 @pytest.fixture(autouse=True)
 def without_syncing(monkeypatch):
-    """Which takes most of the time, and matters to power cuts alone."""
+    """It takes most of the time, and matters only for power failures."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
@@ -56,7 +56,7 @@ def contents(prefix):
 
 
 def by_name(prefix):
-    """{file name: (label, picture)}, through MXNet's reader and the .lst."""
+    """{file name: (label, image)}, through MXNet's reader and the .lst."""
     records = packed(prefix)
     lines = [line.split("\t") for line in open(f"{prefix}.lst").read().splitlines()]
     assert [int(key) for key, _, _ in lines] == list(records)
@@ -132,17 +132,17 @@ def cut(path, size):
 
 def no_train(folder):
     (folder / files.TRAIN_TAR).unlink()
-    return "holds neither ILSVRC2012_img_train.tar nor train/"
+    return "has neither ILSVRC2012_img_train.tar nor train/"
 
 
 def no_val(folder):
     (folder / files.VAL_TAR).unlink()
-    return "holds neither ILSVRC2012_img_val.tar nor val/"
+    return "has neither ILSVRC2012_img_val.tar nor val/"
 
 
 def no_labels(folder):
     (folder / f"{files.KIT}.tar.gz").unlink()
-    return "no labels of the validation pictures (ILSVRC2012_devkit_t12.tar.gz, "
+    return "no labels of the validation images (ILSVRC2012_devkit_t12.tar.gz, "
 
 
 def train_cut_in_a_picture(folder):
@@ -153,12 +153,12 @@ def train_cut_in_a_picture(folder):
 def train_cut_behind_a_class(folder):
     cut(folder / files.TRAIN_TAR, 512 + len(files.tar_bytes(
         {name: data for name, data in files.train_pictures().items() if "n00000030/" in name})))
-    return f"{files.TRAIN_TAR} is cut short or damaged at byte "
+    return f"{files.TRAIN_TAR} is truncated or damaged at byte "
 
 
 def val_cut(folder):
     cut(folder / files.VAL_TAR, 4000)
-    return f"{files.VAL_TAR} is no tar, or is cut short"
+    return f"{files.VAL_TAR} is not a tar, or is truncated"
 
 
 def val_damaged_in_a_header(folder):
@@ -170,49 +170,49 @@ def val_damaged_in_a_header(folder):
 
 def no_tar_at_all(folder):
     (folder / files.TRAIN_TAR).write_bytes(b"<html>Please log in</html>" * 90)
-    return f"{files.TRAIN_TAR} is no tar"
+    return f"{files.TRAIN_TAR} is not a tar"
 
 
 def val_for_train(folder):
     shutil.copy(folder / files.VAL_TAR, folder / files.TRAIN_TAR)
-    return "not one CLASS.tar a class"
+    return "not one CLASS.tar per class"
 
 
 def train_for_val(folder):
     shutil.copy(folder / files.TRAIN_TAR, folder / files.VAL_TAR)
-    return "n00000007.tar, which is no picture"
+    return "n00000007.tar, which is not an image"
 
 
 def a_name_twice(folder):
     inner = files.tar_bytes({"a.JPEG": b"1", "./a.JPEG": b"2"})
     (folder / files.TRAIN_TAR).write_bytes(files.tar_bytes({"n00000007.tar": inner}))
-    return "holds n00000007/a.JPEG twice"
+    return "contains n00000007/a.JPEG twice"
 
 
 def kit_of_fewer_pictures(folder):
     files.write_kit(folder, [1, 2, 3, 1, 2])
-    return "has 5 labels for 6 validation pictures"
+    return "has 5 labels for 6 validation images"
 
 
 def kit_with_an_unknown_number(folder):
     files.write_kit(folder, [1, 2, 3, 1, 2, 77])
-    return "holds 77, which is no class's number"
+    return "has 77, which is not a class number"
 
 
 def kit_with_a_class_that_training_lacks(folder):
     files.write_kit(folder, [1, 2, 3, 1, 2, 4])
-    return "n00000001 is no class of the training set"
+    return "n00000001 is not a class of the training set"
 
 
 def kit_that_is_cut(folder):
     cut(folder / f"{files.KIT}.tar.gz", -200)
-    return f"is no {files.KIT}.tar.gz, or is damaged"
+    return f"is not {files.KIT}.tar.gz, or is damaged"
 
 
 def kit_without_meta(folder):
     no_labels(folder)
     (folder / files.KIT / "data").mkdir(parents=True)
-    return "meta.mat must be in it"
+    return "it must contain "
 
 
 def kit_of_a_damaged_meta(folder):
@@ -224,7 +224,7 @@ def kit_of_a_damaged_meta(folder):
 
 def kit_that_is_a_page(folder):
     (folder / f"{files.KIT}.tar.gz").write_text("<html>Please log in</html>")
-    return f"is no {files.KIT}.tar.gz, or is damaged (file could not be opened successfully): "
+    return f"is not {files.KIT}.tar.gz, or is damaged (file could not be opened successfully): "
 
 
 def kit_whose_meta_breaks_scipy(folder):
@@ -232,7 +232,7 @@ def kit_whose_meta_breaks_scipy(folder):
     files.write_kit(folder, packed=False)
     meta = folder / files.KIT / "data" / "meta.mat"
     data = bytearray(meta.read_bytes())
-    data[144] = 99  # behind the header and two tags: the array's class, and there is none such
+    data[144] = 99  # after the header and two tags: the array's class, which is not a valid one
     meta.write_bytes(data)
     return "its data/meta.mat is damaged (local variable 'arr' "
 
@@ -250,13 +250,13 @@ def test_wrong_downloads_are_refused_before_anything_is_packed(downloads, tmp_pa
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    (TEXTS["wnids"][1].replace("n00000030", "n99999999", 1), "line 2: n99999999 is no class"),
+    (TEXTS["wnids"][1].replace("n00000030", "n99999999", 1), "line 2: n99999999 is not a class"),
     (TEXTS["name wnid"][1].replace("val_00000005", "val_00000006"), "no line for ILSVRC2012_val_"
      "00000005"),
     (TEXTS["wnids"][1] + "n00000007\n", "has 7 labels for 6"),
-    (lines(files.VAL, [0, 1, 2, 3, 0, 0]), "line 4: 3 is no class"),
+    (lines(files.VAL, [0, 1, 2, 3, 0, 0]), "line 4: 3 is not a class"),
     (lines(files.VAL_NUMBERS), "line 1: needs NAME WNID"), ("a b c\n" * 6, "line 1: needs NAME"),
-    ("\udcff", "is no text"),
+    ("\udcff", "is not text"),
 ], ids=["wnid", "name", "length", "label", "numbers", "words", "binary"])
 def test_wrong_label_files(tmp_path, text, said):
     (tmp_path / "labels").write_bytes(text.encode(errors="surrogateescape"))
@@ -271,18 +271,18 @@ def test_names_with_dots_and_names_that_differ_by_their_ending_alone(tmp_path):
     path.write_text("a.c 2\nval/a.b.png 1\na.b.c 0\n")
     assert val_labels.read_text(path, ["a.b.JPEG", "a.b.c.jpg", "a.c.jpg"], classes) == [1, 0, 2]
     path.write_text("a.jpg 0\na.png 1\n")
-    with pytest.raises(InputError, match=f"^a.jpg and a.png are one name to {path}"):
+    with pytest.raises(InputError, match=f"^a.jpg and a.png are the same name to {path}"):
         val_labels.read_text(path, ["a.jpg", "a.png"], classes)
 
 
 def test_wrong_folders(folders, tmp_path):
-    assert "--val-labels has no meaning" in refused(folders, tmp_path / "out", labels=tmp_path)
+    assert "--val-labels cannot be combined" in refused(folders, tmp_path / "out", labels=tmp_path)
     (folders / "val" / "n00000007").rename(folders / "val" / "n00000008")
-    assert f"{folders / 'val' / 'n00000008'} is no class" in refused(folders, tmp_path / "out")
+    assert f"{folders / 'val' / 'n00000008'} is not a class" in refused(folders, tmp_path / "out")
     shutil.rmtree(folders / "val")
     (folders / "val").mkdir()
-    assert "neither pictures nor class folders" in refused(folders, tmp_path / "out")
-    assert "is no folder" in refused(folders / "missing", tmp_path / "out")
+    assert "neither images nor class folders" in refused(folders, tmp_path / "out")
+    assert "is not a folder" in refused(folders / "missing", tmp_path / "out")
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
         assert refused(folders, out).startswith(f"{tmp_path / 'file'} is a file: give a folder")
@@ -298,19 +298,19 @@ def test_a_name_in_a_flat_folder_that_no_lst_can_hold_is_refused(folders, tmp_pa
 
 
 def thousand(name) -> dict[str, int]:
-    """As many pictures as ImageNet has, in 1000 classes: 895 * 1300 + 104 * 1123 + 875."""
+    """As many images as ImageNet has, in 1000 classes: 895 * 1300 + 104 * 1123 + 875."""
     counts = [1300] * 895 + [1123] * 104 + [875] if name == "train" else [50] * 1000
     return {f"n{number:08d}": count for number, count in enumerate(counts)}
 
 
 @pytest.mark.parametrize(("name", "change", "known", "said"), [
-    ("train", {"n00000003": 1299}, {}, "1281166 pictures in 1000 classes, ILSVRC2012's train set "
+    ("train", {"n00000003": 1299}, {}, "1281166 images in 1000 classes, ILSVRC2012's train set "
      "1281167 in 1000: download"),
     ("train", {"n00000003": 1299}, thousand("train"), "; n00000003 has 1299, not 1300:"),
     ("train", {"n00000009": 700}, {}, "; n00000009 has 700, not 732 to 1300:"),
-    ("val", {"n00000999": 49}, {}, "49999 pictures in 1000 classes, ILSVRC2012's val set 50000 in "
+    ("val", {"n00000999": 49}, {}, "49999 images in 1000 classes, ILSVRC2012's val set 50000 in "
      "1000; n00000999 has 49, not 50:"),
-    ("val", {"n00001000": 0}, {}, "50000 pictures in 1001 classes"),
+    ("val", {"n00001000": 0}, {}, "50000 images in 1001 classes"),
 ])
 def test_counts_other_than_imagenets(tmp_path, name, change, known, said):
     imagenet.check_counts(name, tmp_path, thousand(name), known)
@@ -322,7 +322,7 @@ def test_counts_other_than_imagenets(tmp_path, name, change, known, said):
 
 def test_a_small_set_is_refused_without_any_counts(downloads, tmp_path):
     line = refused(downloads, tmp_path / "out", any_counts=False)
-    assert "15 pictures in 3 classes, ILSVRC2012's train set 1281167 in 1000" in line
+    assert "15 images in 3 classes, ILSVRC2012's train set 1281167 in 1000" in line
 
 
 def test_the_kits_counts_are_those_of_the_classes_alone(downloads):
@@ -344,17 +344,17 @@ def test_a_full_disk_is_refused_before_anything_is_packed(downloads, tmp_path, m
 
 
 @pytest.mark.parametrize("source", ["downloads", "folders"])
-def test_damaged_pictures_are_refused_or_left_out(source, tmp_path, request, monkeypatch):
+def test_damaged_images_are_refused_or_skipped(source, tmp_path, request, monkeypatch):
     whole, name = files.train_pictures(), "n00000007/n00000007_10.JPEG"
     monkeypatch.setattr(files, "train_pictures", lambda: whole | {name: whole[name][:-40]})
     folder, out = request.getfixturevalue(source), tmp_path / "out"
-    assert f"{name}: its JPEG is cut short" in refused(folder, out)
-    (train, val), _ = prepare(folder, out, skip_damaged=True)  # goes on
-    assert [len(train.damaged), train.left_out, train.pictures, val.pictures] == [1, 1, 14, 6]
+    assert f"{name}: its JPEG is truncated" in refused(folder, out)
+    (train, val), _ = prepare(folder, out, skip_damaged=True)  # resumes
+    assert [len(train.damaged), train.skipped, train.images, val.images] == [1, 1, 14, 6]
     prepare(folder, tmp_path / "fresh", skip_damaged=True)
     assert contents(out / "train") == contents(tmp_path / "fresh" / "train")
     (train, _), _ = prepare(folder, out, skip_damaged=True)
-    assert (train.pictures, train.left_out) == (14, 1)
+    assert (train.images, train.skipped) == (14, 1)
 
 
 def test_where_members_lie_is_remembered_for_the_same_tar_alone(downloads, tmp_path):
@@ -375,9 +375,9 @@ def test_where_members_lie_is_remembered_for_the_same_tar_alone(downloads, tmp_p
 def test_a_name_that_no_lst_can_hold_a_link_and_an_empty_tar_are_refused(tmp_path):
     link = tarfile.TarInfo("a.JPEG")
     link.type, link.linkname = tarfile.SYMTYPE, "b.JPEG"
-    for members, said in (([tarfile.TarInfo("a\tb.JPEG")], r"the name 'a\\tb.JPEG' cannot stand"),
-                          ([link], "holds 'a.JPEG', which is no plain file"),
-                          ([], "holds no files")):
+    for members, said in (([tarfile.TarInfo("a\tb.JPEG")], r"the name 'a\\tb.JPEG' cannot be"),
+                          ([link], "contains 'a.JPEG', which is not a regular file"),
+                          ([], "contains no files")):
         with tarfile.open(tmp_path / "a.tar", "w") as tar:
             for member in members:
                 tar.addfile(member)
@@ -390,10 +390,10 @@ def test_a_tar_that_became_shorter_or_was_changed_is_noticed(downloads, tmp_path
     members = tars.listed(tar, cache, tars.flat)
     data, before = tar.read_bytes(), os.stat(tar)
     cut(tar, 700)
-    with pytest.raises(ValueError, match="ends inside of it"):
+    with pytest.raises(ValueError, match="ends inside it"):
         members.read(members.names[0])
     swapped = data.replace(b"val_00000006", b"val_00000009")
     tar.write_bytes(swapped)  # as long as it was
     os.utime(tar, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    with pytest.raises(InputError, match=r"is cut short or damaged|is no tar"):
+    with pytest.raises(InputError, match=r"is truncated or damaged|is not a tar"):
         tars.listed(tar, cache, tars.flat)  # a header's checksum is wrong: it was read

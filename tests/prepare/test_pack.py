@@ -44,7 +44,7 @@ def refused(function, *arguments, **options) -> str:
 
 @pytest.fixture
 def out(tmp_path):
-    """An empty folder for what is packed."""
+    """An empty folder for the output."""
     (tmp_path / "out").mkdir()
     return tmp_path / "out"
 
@@ -87,7 +87,7 @@ def test_image_record_iter_and_gluon_read_the_pixels_and_labels(tmp_path, out):
     listing = pack.list_folder(tmp_path / "in", seed=1)
     do(listing, out / "a")
     expected = [(picture.label, images[picture.label, int(picture.path[2])])
-                for picture in listing.pictures]
+                for picture in listing.images]
     batches = mx.io.ImageRecordIter(path_imgrec=str(out / "a.rec"), path_imgidx=str(
         out / "a.idx"), data_shape=(3, 20, 30), batch_size=1, preprocess_threads=1)
     dataset = mx.gluon.data.vision.ImageRecordDataset(str(out / "a.rec"))
@@ -113,7 +113,7 @@ def test_the_number_of_workers_changes_nothing(picture_folder, out, encoding):
         assert (out / f"1.{end}").read_bytes() == (out / f"4.{end}").read_bytes()
 
 
-def test_pictures_are_made_anew_as_jpegs_of_the_same_colours(tmp_path, out):
+def test_images_are_encoded_again_as_jpegs_of_the_same_colors(tmp_path, out):
     y, x = np.mgrid[0:60, 0:80]
     image = np.stack([4 * y, 3 * x, 255 - 3 * x], axis=-1).astype(np.uint8)
     save(tmp_path / "in" / "a" / "0.png", png(image))
@@ -134,7 +134,7 @@ def test_resize_makes_the_short_edge_exact_and_keeps_the_aspect(picture_folder, 
 
 
 def test_shrinking_averages_the_pixels(tmp_path, out):
-    """A fine chess board becomes grey, with no pattern of its own."""
+    """A fine checkerboard becomes gray, with no pattern of its own."""
     y, x = np.mgrid[0:90, 0:120]
     board = np.repeat(((x + y) % 2 * 200 + 20)[..., None], 3, axis=2).astype(np.uint8)
     save(tmp_path / "in" / "a" / "0.png", png(board))
@@ -161,7 +161,7 @@ def test_given_classes_keep_the_labels(picture_folder):
     (picture_folder / "bee").rmdir()
     classes = ["ant", "ape", "bee", "cat", "dog"]
     listing = pack.list_folder(picture_folder, classes)
-    assert {picture.path[:3]: picture.label for picture in listing.pictures} == {"ant": 0, "cat": 3}
+    assert {picture.path[:3]: picture.label for picture in listing.images} == {"ant": 0, "cat": 3}
     assert listing.classes == classes
     assert "bee" not in {picture.path[:3] for picture in pack.list_folder(picture_folder)[1]}
 
@@ -171,13 +171,13 @@ def test_a_folder_that_is_no_class(picture_folder):
     assert str(picture_folder / "bee") in message
 
 
-def test_what_counts_as_a_picture(tmp_path, jpeg):
+def test_what_counts_as_an_image(tmp_path, jpeg):
     data = jpeg(np.zeros((8, 8, 3), np.uint8))
     for name in ("b/1.JPEG", "b/2.Jpg", "b/deep/er/3.png", "b/notes.txt", "b/list.jpg.bak",
                  ".hidden/4.jpg", "loose.jpg", "a/5.jpeg", "c/notes.txt"):
         save(tmp_path / "in" / name, data)
     listing = pack.list_folder(tmp_path / "in", seed=None)
-    assert [picture[1:] for picture in listing.pictures] == \
+    assert [picture[1:] for picture in listing.images] == \
         [(0, "a/5.jpeg"), (1, "b/1.JPEG"), (1, "b/2.Jpg"), (1, "b/deep/er/3.png")]
     assert listing.classes == ["a", "b", "c"]
 
@@ -187,8 +187,8 @@ def test_nothing_to_pack(tmp_path):
     save(tmp_path / "flat" / "0.jpg", b"")
     save(tmp_path / "texts" / "a" / "0.txt", b"")
     for name, said in (("empty", "no class folders"), ("flat", "no class folders"),
-                       ("texts", "no pictures"), ("missing", "no folder"),
-                       ("flat/0.jpg", "no folder")):
+                       ("texts", "no images"), ("missing", "not a folder"),
+                       ("flat/0.jpg", "not a folder")):
         assert f"{tmp_path / name}" in refused(pack.list_folder, tmp_path / name)
         assert said in refused(pack.list_folder, tmp_path / name)
 
@@ -196,9 +196,9 @@ def test_nothing_to_pack(tmp_path):
 def test_a_lst_keeps_keys_and_labels(tmp_path):
     (tmp_path / "a.lst").write_text("17\t2.000000\tx/1.jpg\n3\t0\ty 2.jpg\n900\t1.0\t/z.jpg\n")
     listing = pack.list_lst(tmp_path / "a.lst", seed=None)
-    assert listing.pictures == [(17, 2, "x/1.jpg"), (3, 0, "y 2.jpg"), (900, 1, "/z.jpg")]
+    assert listing.images == [(17, 2, "x/1.jpg"), (3, 0, "y 2.jpg"), (900, 1, "/z.jpg")]
     assert (listing.root, listing.classes) == (tmp_path, ["0", "1", "2"])
-    assert sorted(pack.list_lst(tmp_path / "a.lst", seed=0)[1]) == sorted(listing.pictures)
+    assert sorted(pack.list_lst(tmp_path / "a.lst", seed=0)[1]) == sorted(listing.images)
     named = pack.list_lst(tmp_path / "a.lst", tmp_path / "root", ["p", "q", "r", "s"])
     assert (named.root, named.classes) == (tmp_path / "root", ["p", "q", "r", "s"])
 
@@ -209,7 +209,7 @@ def test_a_lst_keeps_keys_and_labels(tmp_path):
     "18446744073709551616\t0\ta.jpg", "9223372036854775808\t0\ta.jpg", "0\t4000000000\ta.jpg",
 ])
 def test_lst_lines_that_are_refused(tmp_path, line, monkeypatch):
-    def small_range(*arguments):  # else a failure costs gigabytes
+    def small_range(*arguments):  # otherwise a failure costs gigabytes
         assert len(range(*arguments)) < 10**6
         return range(*arguments)
 
@@ -230,7 +230,7 @@ def test_lsts_that_are_refused(tmp_path):
 @pytest.mark.parametrize("end", ENDS)
 def test_existing_output_is_refused_and_untouched(picture_folder, out, end):
     (out / f"a.{end}").write_text("precious")
-    assert f"a.{end} is there already" in refused(do, pack.list_folder(picture_folder), out / "a")
+    assert f"a.{end} already exists" in refused(do, pack.list_folder(picture_folder), out / "a")
     assert names(out) == [f"a.{end}"]
     assert (out / f"a.{end}").read_text() == "precious"
 
@@ -242,7 +242,7 @@ def damaged(kind, whole: bytes) -> bytes:
 
 @pytest.mark.parametrize("encoding", [PASS, pack.Encoding()])
 @pytest.mark.parametrize("kind", ["empty", "text", "half", "without its last byte", "zeros"])
-def test_a_damaged_file_is_refused_or_left_out(picture_folder, out, kind, encoding):
+def test_a_damaged_file_is_refused_or_skipped(picture_folder, out, kind, encoding):
     file = picture_folder / "bee" / "3.jpg"
     file.write_bytes(damaged(kind, file.read_bytes()))
     listing = pack.list_folder(picture_folder)
@@ -252,14 +252,14 @@ def test_a_damaged_file_is_refused_or_left_out(picture_folder, out, kind, encodi
     assert names(out) == []
     left_out, = do(listing, out / "a", encoding, skip_damaged=True).damaged
     assert left_out.startswith(f"{file}: ")
-    key, = (picture.key for picture in listing.pictures if picture.path == "bee/3.jpg")
+    key, = (picture.key for picture in listing.images if picture.path == "bee/3.jpg")
     assert sorted([key, *packed(out / "a")]) == list(range(15))
     assert "bee/3.jpg" not in (out / "a.lst").read_text()
     assert len((out / "a.lst").read_text().splitlines()) == 14
 
 
 def test_the_threads_have_ended_when_packing_is_refused(picture_folder, out):
-    """Else the garbage collector ends them: in one of them, it fails, and says so on stderr."""
+    """Otherwise the garbage collector ends them: in one of them, it fails and says so on stderr."""
     (picture_folder / "ant" / "0.jpg").write_bytes(b"")
     before = set(threading.enumerate())
     with pytest.raises(InputError) as raised:
@@ -287,7 +287,7 @@ def test_nothing_but_damaged_files(tmp_path, out):
 @pytest.mark.parametrize("name", [b"caf\xe9.jpg", b"tab\there.jpg", b"line\nbreak.jpg"])
 def test_a_name_that_a_lst_cannot_hold_is_packed_rightly_or_refused_with_nothing_written(
         tmp_path, out, jpeg, name):
-    """Names are bytes to Linux; Latin-1 ones come with old archives."""
+    """Names are bytes in Linux; old archives have Latin-1 ones."""
     folder = tmp_path / "in"
     save(folder / "a" / os.fsdecode(name), jpeg(np.zeros((8, 8, 3), np.uint8)))
     try:
@@ -299,7 +299,7 @@ def test_a_name_that_a_lst_cannot_hold_is_packed_rightly_or_refused_with_nothing
         assert pack.list_lst(out / "a.lst", folder)[1] == pack.list_folder(folder)[1]
 
 
-def test_a_picture_too_long_for_a_jpeg_is_refused_or_left_out(tmp_path, out):
+def test_an_image_too_long_for_a_jpeg_is_refused_or_skipped(tmp_path, out):
     save(tmp_path / "in" / "a" / "0.png", png(np.zeros((8, 8, 3), np.uint8)))
     save(tmp_path / "in" / "a" / "long.png", png(np.zeros((66_000, 1, 3), np.uint8)))
     listing = pack.list_folder(tmp_path / "in", seed=None)
@@ -340,7 +340,7 @@ def test_two_processes_cannot_pack_to_one_prefix(picture_folder, tmp_path):
 
 def test_a_list_that_is_there_is_refused_before_the_work(picture_folder, tmp_path):
     (tmp_path / "set.lst").write_text("kept")
-    with pytest.raises(InputError, match=r"set\.lst is there already"):
+    with pytest.raises(InputError, match=r"set\.lst already exists"):
         pack.pack(pack.list_folder(picture_folder), tmp_path / "set", pack.Encoding(), workers=1,
                   progress=lambda results: pytest.fail("it began to pack"))
     assert (tmp_path / "set.lst").read_text() == "kept"

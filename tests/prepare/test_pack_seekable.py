@@ -39,13 +39,13 @@ def pixels(data: bytes) -> np.ndarray:
 
 @pytest.fixture
 def out(tmp_path):
-    """An empty folder for what is packed."""
+    """An empty folder for the output."""
     (tmp_path / "out").mkdir()
     return tmp_path / "out"
 
 
 @pytest.mark.parametrize("options", [{"pass_through": True}, {}, {"resize": 30, "quality": 60}],
-                         ids=["pass-through", "anew", "resized"])
+                         ids=["pass-through", "re-encoded", "resized"])
 def test_seekable_changes_the_bytes_of_the_jpegs_and_nothing_else(
         picture_folder, out, native_core, options):
     listing = pack.list_folder(picture_folder)
@@ -71,7 +71,7 @@ def test_seekable_stores_and_counts_what_is_no_jpeg(picture_folder, out, native_
     encoding = pack.Encoding(pass_through=True, seekable=True)
     assert pack_up(listing, out / "a", encoding) == pack.Packed([], 2)
     found = packed(out / "a")
-    for picture in listing.pictures:
+    for picture in listing.images:
         is_png = picture.path in ("bee/a.png", "cat/named.jpg")
         assert (found[picture.key][1] == whole) == is_png
         assert (b"GLUONTRICKS\0" in found[picture.key][1]) == (not is_png)
@@ -81,13 +81,13 @@ def test_seekable_stores_and_counts_what_is_no_jpeg(picture_folder, out, native_
 
 @pytest.mark.parametrize("kind", ["empty", "text", "half", "without its last byte", "zeros"])
 @pytest.mark.parametrize("name", ["jpg", "png"])
-def test_seekable_refuses_or_leaves_out_what_is_damaged(picture_folder, out, native_core, kind,
+def test_seekable_refuses_or_skips_what_is_damaged(picture_folder, out, native_core, kind,
                                                         name):
     whole = (picture_folder / "bee" / "3.jpg").read_bytes()
     if name == "png":
         whole = png(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8))
     if (name, kind) == ("png", "without its last byte"):
-        kind = "half"  # its checksum's last byte alone harms nothing
+        kind = "half"  # losing only its checksum's last byte does no harm
     file = picture_folder / "bee" / f"bad.{name}"
     file.write_bytes(damaged(kind, whole))
     listing = pack.list_folder(picture_folder)
@@ -101,9 +101,9 @@ def test_seekable_refuses_or_leaves_out_what_is_damaged(picture_folder, out, nat
     assert len(packed(out / "a")) == 15
 
 
-def test_a_jpeg_damaged_amid_its_data_is_stored_as_it_is_and_counted(
+def test_a_jpeg_damaged_within_its_data_is_stored_as_it_is_and_counted(
         picture_folder, out, native_core):
-    """Where decoders go on with a guess, a transcode would hide that it was one."""
+    """When decoders continue with a guess, transcoding would hide that it was one."""
     file = picture_folder / "ant" / "0.jpg"
     data = file.read_bytes()
     data = data[:-300] + data[-2:]
@@ -111,7 +111,7 @@ def test_a_jpeg_damaged_amid_its_data_is_stored_as_it_is_and_counted(
     listing = pack.list_folder(picture_folder)
     done = pack_up(listing, out / "a", pack.Encoding(pass_through=True, seekable=True))
     assert (done.damaged, done.other) == ([], 1)
-    stored = {picture.path: packed(out / "a")[picture.key][1] for picture in listing.pictures}
+    stored = {picture.path: packed(out / "a")[picture.key][1] for picture in listing.images}
     assert stored["ant/0.jpg"] == data
     assert stored["ant/1.jpg"] != (picture_folder / "ant" / "1.jpg").read_bytes()
 

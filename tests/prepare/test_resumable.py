@@ -26,7 +26,7 @@ DONE = {f"{name}.{end}" for name in ("train", "val")
 
 @pytest.fixture(autouse=True)
 def each_record_is_synced(monkeypatch):
-    """And syncing takes no time; only power cuts need it."""
+    """And syncing takes no time; only power failures need it."""
     monkeypatch.setattr(resumable, "_SYNC_EVERY", 1)
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
@@ -51,7 +51,7 @@ def contents(out) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(downloads, tmp_path_factory) -> dict[str, bytes]:
-    """The files of a run that nothing stopped."""
+    """The files of an uninterrupted run."""
     out = tmp_path_factory.mktemp("whole")
     prepare(downloads, out)
     assert set(names(out)) == DONE
@@ -59,7 +59,7 @@ def whole(downloads, tmp_path_factory) -> dict[str, bytes]:
 
 
 def stepping(monkeypatch, step) -> None:
-    """Call step() before each thing that changes the files, or that looks at them in the end."""
+    """Call step() before everything that changes the files, or reads them at the end."""
     def before(function):
         def call(*arguments, **options):
             step()
@@ -73,8 +73,8 @@ def stepping(monkeypatch, step) -> None:
 
 
 def test_killed_at_every_step(downloads, whole, tmp_path, monkeypatch):
-    """What lies on the disk at a step is what a kill leaves: what is in buffers is lost."""
-    monkeypatch.setattr(resumable, "_SYNC_EVERY", 4000)  # two or three pictures
+    """A kill leaves what is on the disk at that step: what is in buffers is lost."""
+    monkeypatch.setattr(resumable, "_SYNC_EVERY", 4000)  # two or three images
     out, left = tmp_path / "out", []
     out.mkdir()
 
@@ -115,7 +115,7 @@ def test_interrupted_at_every_step(downloads, whole, tmp_path, monkeypatch):
 
 
 def test_what_is_done_is_not_done_again(downloads, whole, tmp_path, monkeypatch):
-    """Stopped at the tenth picture: nine are passed over, and in the end all that are packed."""
+    """Stopped at the tenth image: nine are skipped, and at the end all that are packed."""
     encoded, original = [], pack.encode
 
     def encode(data, encoding):
@@ -149,7 +149,7 @@ def test_what_is_done_is_not_done_again(downloads, whole, tmp_path, monkeypatch)
 
 
 def stopped(downloads, out, encoding=PASS, after=8):
-    """A run that ends when so many training pictures are packed."""
+    """A run that ends when that many training images are packed."""
     with pytest.MonkeyPatch.context() as patched:
         count, original = itertools.count(), resumable.ResumableWriter.write
 
@@ -181,14 +181,14 @@ def test_ends_that_a_power_cut_may_leave(downloads, whole, tmp_path, file, chang
 
 @pytest.mark.parametrize("encoding", [Encoding(resize=16), Encoding(quality=50), Encoding(
     pass_through=True, seekable=True)], ids=["resize", "quality", "seekable"])
-def test_every_encoding_goes_on(downloads, tmp_path, encoding, request):
+def test_every_encoding_resumes(downloads, tmp_path, encoding, request):
     if encoding.seekable:
         request.getfixturevalue("native_core")
     train, _ = prepare(downloads, tmp_path / "whole", encoding)
     kinds = [data[:2] for data in files.train_pictures().values()]
     assert not encoding.seekable or train.other >= kinds.count(b"\x89P") > 0
     again, _ = prepare(downloads, stopped(downloads, tmp_path / "out", encoding), encoding)
-    assert (again.pictures, again.other) == (15, train.other)
+    assert (again.images, again.other) == (15, train.other)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
@@ -226,15 +226,15 @@ def test_other_settings_are_refused(downloads, tmp_path, encoding, seed, said, f
     assert {name: after[name] for name in before} == before
 
 
-def test_other_pictures_are_refused(downloads, tmp_path):
+def test_other_images_are_refused(downloads, tmp_path):
     stopped(downloads, tmp_path / "out")
     files.write_folders(tmp_path / "folders")
     (tmp_path / "folders" / "train" / "n00000007" / "n00000007_9.JPEG").unlink()
-    with pytest.raises(InputError, match="begun with other pictures"):
+    with pytest.raises(InputError, match="started with other images"):
         prepare(tmp_path / "folders", tmp_path / "out")
 
 
-def test_folders_go_on_where_tars_stopped(downloads, whole, tmp_path):
+def test_folders_resume_where_tars_stopped(downloads, whole, tmp_path):
     stopped(downloads, tmp_path / "out")
     files.write_folders(tmp_path / "folders")
     prepare(tmp_path / "folders", tmp_path / "out")
@@ -243,7 +243,7 @@ def test_folders_go_on_where_tars_stopped(downloads, whole, tmp_path):
             assert (tmp_path / "out" / f"{name}.{end}").read_bytes() == whole[f"{name}.{end}"]
 
 
-def test_a_picture_mended_after_it_was_left_out_is_refused(tmp_path):
+def test_an_image_fixed_after_it_was_skipped_is_refused(tmp_path):
     files.write_folders(tmp_path / "in")
     picture = tmp_path / "in" / "train" / "n00000007" / "n00000007_10.JPEG"
     data = picture.read_bytes()
@@ -254,14 +254,14 @@ def test_a_picture_mended_after_it_was_left_out_is_refused(tmp_path):
         with pytest.raises(ZeroDivisionError):
             prepare(tmp_path / "in", tmp_path / "out", skip_damaged=True)
     picture.write_bytes(data)
-    with pytest.raises(InputError, match=r"n00000007_10\.JPEG was damaged when .* is whole now"):
+    with pytest.raises(InputError, match=r"n00000007_10\.JPEG was damaged when .* is not any more"):
         prepare(tmp_path / "in", tmp_path / "out", skip_damaged=True)
 
 
 @pytest.mark.parametrize("end", ["rec", "idx", "lst", "classes.json"])
 def test_what_others_wrote_is_left_alone(downloads, tmp_path, end):
     (tmp_path / f"val.{end}").write_text("precious")
-    with pytest.raises(InputError, match=f"val.{end} is there already"):
+    with pytest.raises(InputError, match=f"val.{end} already exists"):
         prepare(downloads, tmp_path)
     assert (tmp_path / f"val.{end}").read_text() == "precious"
     assert not list(tmp_path.glob("train.rec*"))
@@ -275,7 +275,7 @@ def test_nothing_stays_where_nothing_was_packed(tmp_path):
     assert names(tmp_path) == ["in"]
 
 
-def test_two_processes_cannot_go_on_at_once(downloads, tmp_path):
+def test_two_processes_cannot_resume_at_once(downloads, tmp_path):
     out = stopped(downloads, tmp_path / "out")
     settings = resumable.read_state(out / "train")["settings"]
     with (pytest.raises(KeyboardInterrupt),
@@ -365,11 +365,11 @@ def test_what_is_packed_needs_no_room_again(downloads, tmp_path, monkeypatch):
     assert needed[0] - needed[1] == pytest.approx(there, abs=101)
 
 
-def test_labels_other_than_the_pictures_are_found(downloads, tmp_path):
+def test_labels_other_than_the_images_are_found(downloads, tmp_path):
     prepare(downloads, tmp_path, verify=False)
     data = bytearray((tmp_path / "train.rec").read_bytes())
     label, = struct.unpack_from("<f", data, 12)
     struct.pack_into("<f", data, 12, (label + 1) % 3)
     (tmp_path / "train.rec").write_bytes(data)
-    with pytest.raises(InputError, match=r"train\.rec has other labels than its pictures: remove "):
+    with pytest.raises(InputError, match=r"has labels that do not match its images: remove "):
         prepare(downloads, tmp_path)

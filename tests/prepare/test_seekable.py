@@ -39,7 +39,7 @@ def refused(*arguments, **options) -> str:
 
 @pytest.fixture
 def source(tmp_path, jpeg):
-    """A .rec of ten noise pictures, one of them a PNG, keys 70, 67, ..., with .lst and classes."""
+    """A .rec of ten noise images, one of them a PNG, keys 70, 67, ..., with .lst and classes."""
     rng = np.random.default_rng(0)
     lines = []
     (tmp_path / "in").mkdir()
@@ -97,7 +97,7 @@ def test_the_order_is_the_idxs(source, out, native_core):
     assert list(offsets(out / "t.rec").values()) == sorted(offsets(out / "t.rec").values())
 
 
-def test_a_set_with_nothing_beside_it(source, out, native_core):
+def test_a_set_with_nothing_next_to_it(source, out, native_core):
     source.with_suffix(".lst").unlink()
     source.with_suffix(".classes.json").unlink()
     assert do(source, out / "t") == (10, 3, 1, [])
@@ -105,7 +105,7 @@ def test_a_set_with_nothing_beside_it(source, out, native_core):
 
 
 def test_a_label_behind_the_header_is_kept(tmp_path, out, jpeg, native_core):
-    """MXNet writes it there where it is given as an array."""
+    """MXNet writes it there if it is given as an array."""
     picture = jpeg(np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "s.rec").write_bytes(frame(struct.pack("<IfQQf", 1, 0, 5, 0, 2) + picture))
     (tmp_path / "s.idx").write_text("5\t0\n")
@@ -113,7 +113,7 @@ def test_a_label_behind_the_header_is_kept(tmp_path, out, jpeg, native_core):
     assert packed(out / "t")[5][0] == 2
 
 
-def test_a_damaged_record_is_refused_or_left_out(source, out, native_core):
+def test_a_damaged_record_is_refused_or_skipped(source, out, native_core):
     at = offsets(source)[61]
     with open(source, "r+b") as file:
         file.seek(at + 32)
@@ -148,7 +148,7 @@ def test_nothing_but_damaged_records(tmp_path, out, native_core):
 @pytest.mark.parametrize("end", ["rec", "idx", "lst", "classes.json"])
 def test_existing_output_is_refused_and_untouched(source, out, native_core, end):
     (out / f"t.{end}").write_text("precious")
-    assert f"t.{end} is there already" in refused(
+    assert f"t.{end} already exists" in refused(
         source, out / "t", progress=lambda results, total: pytest.fail("it began to work"))
     assert names(out) == [f"t.{end}"]
     assert (out / f"t.{end}").read_text() == "precious"
@@ -156,14 +156,14 @@ def test_existing_output_is_refused_and_untouched(source, out, native_core, end)
 
 def test_the_source_itself_is_no_output(source, native_core):
     before = {path.name: path.read_bytes() for path in source.parent.iterdir()}
-    assert "is there already" in refused(source, source.with_suffix(""))
+    assert "already exists" in refused(source, source.with_suffix(""))
     assert {path.name: path.read_bytes() for path in source.parent.iterdir()} == before
 
 
 def test_sources_that_are_refused(source, out, native_core):
     assert "none.rec is missing" in refused(source.with_name("none.rec"), out / "t")
     source.with_suffix(".lst").write_bytes(b"70\t0\tcaf\xe9.jpg\n")
-    assert f"{source} has a .lst" in refused(source, out / "t")
+    assert f"next to {source} is not text" in refused(source, out / "t")
     source.with_suffix(".classes.json").write_text('{"classes": ["a"]}')
     assert "has the label 2" in refused(source, out / "t")
     os.truncate(source, source.stat().st_size - 100)

@@ -1,4 +1,4 @@
-"""Every way to damage a .rec, found by key and byte offset; and the .idx built anew."""
+"""Every way to damage a .rec, found by key and byte offset; and the .idx rebuilt."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from gluon_tricks.errors import InputError
 from gluon_tricks.prepare.verify import reindex, verify
 
 MAGIC = struct.pack("<I", 0xCED7230A)
-FRAME, HEADER = 8, 24  # bytes in front of a record, and of its picture
+FRAME, HEADER = 8, 24  # bytes before a record, and before its image
 KEYS = [20, 3, 17, 0, 9, 11]
 
 
 @pytest.fixture
 def prefix(tmp_path, jpeg):
-    """Six pictures, the last with magic numbers behind its end; labels 0, 1, 2, 0, 1, 2."""
+    """Six images, the last with magic numbers after its end; labels 0, 1, 2, 0, 1, 2."""
     rng = np.random.default_rng(0)
     with RecordWriter(tmp_path / "a") as writer:
         for number, key in enumerate(KEYS):
@@ -47,12 +47,12 @@ def check(prefix, workers=2):
 
 
 def damaged(prefix, *keys):
-    """Check that verify finds just these records damaged; their reasons, in the .idx's order."""
+    """Check that verify finds exactly these records damaged; returns the reasons, in .idx order."""
     report, offsets = check(prefix), index(prefix)
     assert [(key, offset) for key, offset, _ in report.damaged] == \
         [(key, offsets[key]) for key in offsets if key in keys]
     assert report.records == len(offsets)
-    assert not report.whole
+    assert not report.intact
     return [reason for *_, reason in report.damaged]
 
 
@@ -69,7 +69,7 @@ def test_a_good_set(prefix, workers):
     assert (report.records, report.classes, report.labels) == (6, 3, (0, 2))
     assert report.damaged == []
     assert report.unlisted == 0
-    assert report.whole
+    assert report.intact
 
 
 def test_classes_are_those_that_occur_and_labels_their_range(tmp_path, jpeg):
@@ -87,15 +87,15 @@ def test_a_set_that_mxnet_wrote(tmp_path, jpeg):
         file.write_idx(key, recordio.pack(header, jpeg(np.zeros((8, 8, 3), np.uint8))))
     file.close()
     report = check(tmp_path / "m")
-    assert report.whole
+    assert report.intact
     assert report.labels == (2, 3)
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_picture_that_does_not_decode(prefix, key):
+def test_an_image_that_does_not_decode(prefix, key):
     change(prefix, index(prefix)[key] + FRAME + HEADER, b"no jpeg at all")
     reason, = damaged(prefix, key)
-    assert "no picture" in reason
+    assert "not an image" in reason
 
 
 def test_damaged_labels_are_not_counted(prefix):
@@ -119,7 +119,7 @@ def test_two_damages_of_different_kinds(prefix):
 
 
 def test_a_part_of_a_record_written_over(prefix):
-    """The last record has three; the middle one's magic number goes."""
+    """The last record has three; the middle one loses its magic number."""
     data = open(f"{prefix}.rec", "rb").read()
     change(prefix, data.index(MAGIC, index(prefix)[11] + 4), b"\0\0\0\0")
     damaged(prefix, 11)
@@ -157,7 +157,7 @@ def test_a_file_cut_in_a_last_record_s_padding(tmp_path, jpeg):
 
 @pytest.mark.parametrize("extra", [-1, 4, 1000])
 def test_a_length_that_is_wrong(prefix, extra):
-    """1000 bytes more reach into the next record, which starts where its .idx says all the same."""
+    """1000 more bytes overlap the next record, which still starts where its .idx says."""
     offset = index(prefix)[17]
     length, = struct.unpack("<I", open(f"{prefix}.rec", "rb").read()[offset + 4:offset + 8])
     change(prefix, offset + 4, struct.pack("<I", length + extra))
@@ -165,7 +165,7 @@ def test_a_length_that_is_wrong(prefix, extra):
 
 
 def test_a_record_that_swallows_the_next_one(prefix):
-    """Its bytes still begin and end as a JPEG."""
+    """Its bytes still start and end like a JPEG."""
     offsets = index(prefix)
     change(prefix, offsets[17] + 4, struct.pack("<I", offsets[9] - offsets[17] - FRAME))
     damaged(prefix, 17)
@@ -191,7 +191,7 @@ def test_a_label_beyond_the_named_classes(prefix):
     reasons = damaged(prefix, 17, 11)
     assert "label 2" in reasons[0]
     write_classes(f"{prefix}.classes.json", ["a", "b", "c", "d"])
-    assert check(prefix).whole
+    assert check(prefix).intact
 
 
 def test_a_jpeg_cut_short_inside_a_whole_record(tmp_path, jpeg):
@@ -211,7 +211,7 @@ def test_records_that_the_idx_leaves_out_are_told_in_bytes(prefix, gone):
     report = check(prefix)
     assert report.damaged == []
     assert report.unlisted == ends[gone] - ([*ends][gone - 1] if gone else 0)
-    assert not report.whole
+    assert not report.intact
 
 
 def test_a_record_listed_twice_in_place_of_another_of_its_size(tmp_path, jpeg):
@@ -222,7 +222,7 @@ def test_a_record_listed_twice_in_place_of_another_of_its_size(tmp_path, jpeg):
     lines[1] = "1\t" + lines[0].split()[1]
     (tmp_path / "a.idx").write_text("\n".join(lines) + "\n")
     refused(RecordSet, tmp_path / "a.rec")
-    assert not check(tmp_path / "a").whole
+    assert not check(tmp_path / "a").intact
 
 
 @pytest.mark.parametrize("offset", [-4, 1, 10**6, 2**63 - 1])
@@ -238,7 +238,7 @@ def test_missing_and_wrong_files_are_named(prefix, tmp_path):
     os.rename(f"{prefix}.rec", tmp_path / "elsewhere")
     assert f"{prefix}.rec is missing" in refused(check, prefix)
     open(f"{prefix}.idx", "w").write("no index")
-    assert f"{prefix}.idx is no .idx" in refused(check, prefix)
+    assert f"{prefix}.idx is not a .idx" in refused(check, prefix)
     open(f"{prefix}.classes.json", "w").write("[")
     open(f"{prefix}.idx", "w").write("0\t0\n")
     assert f"{prefix}.classes.json" in refused(check, prefix)
@@ -266,7 +266,7 @@ def test_reindex_rebuilds_the_very_idx(prefix):
 
 def test_reindex_refuses_to_write_over(prefix):
     open(f"{prefix}.idx", "w").write("precious")
-    assert f"{prefix}.idx is there already" in refused(reindex, prefix)
+    assert f"{prefix}.idx already exists" in refused(reindex, prefix)
     assert open(f"{prefix}.idx").read() == "precious"
 
 
@@ -293,7 +293,7 @@ def test_reindex_numbers_records_whose_ids_are_not_unique(tmp_path):
 
 
 def test_a_report_is_as_json_as_its_parts(prefix):
-    """Plain Python numbers, so that callers may print or dump them."""
+    """Plain Python numbers, so that callers can print or dump them."""
     change(prefix, index(prefix)[3], b"XXXX")
     report = check(prefix)
     json.dumps([report.records, report.classes, report.labels, report.damaged, report.unlisted])
