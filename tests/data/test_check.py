@@ -95,7 +95,7 @@ DAMAGED = {
     "no picture": (JPEG[:2] + EOI, "it has no image"),
     "no rows": (sized(JPEG, 0, 56), "it says 56 x 0 pixels"),
     "no columns": (sized(JPEG, 40, 0), "it says 0 x 40 pixels"),
-    "huge": (sized(JPEG, 65500, 65500), "its 65500 x 65500 pixels are more than the limit of 134217728"),
+    "huge": (sized(JPEG, 65500, 65500), "its 65500 x 65500 pixels are more than the limit"),
     "just beyond": (sized(JPEG, 1 + (1 << 12), 1 << 15), "more than"),
     "huge PNG": (sized(saved(noise(), "PNG"), 1 << 30, 1 << 30), "more than"),
     "PNG, no end": (saved(noise(), "PNG")[:-12], "its PNG is truncated"),
