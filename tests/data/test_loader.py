@@ -216,11 +216,11 @@ def test_auto_takes_what_is_there_and_says_why(mixed, native_core, monkeypatch):
     assert chosen(Own(24, 28)) == ("opencv", "native: it does not support Own")
     with pytest.raises(InputError, match="--data-backend native: it does not support Own"):
         chosen(Own(24, 28), "native")
-    monkeypatch.setattr("gluon_tricks.data.native.why_not", lambda: "it was not built: mend it")
-    assert chosen(EvalTransform(24, 28)) == ("opencv", "native: it was not built: mend it")
+    monkeypatch.setattr("gluon_tricks.data.native.why_not", lambda: "it was not built: fix it")
+    assert chosen(EvalTransform(24, 28)) == ("opencv", "native: it was not built: fix it")
     with pytest.raises(InputError) as caught:
         chosen(EvalTransform(24, 28), "native")
-    assert str(caught.value) == "--data-backend native: it was not built: mend it"
+    assert str(caught.value) == "--data-backend native: it was not built: fix it"
 
 
 @pytest.mark.parametrize("wrong", [{"dtype": "float64"}, {"layout": "CHWN"}, {"backend": "mxnet"}])
