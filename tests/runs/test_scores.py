@@ -43,7 +43,8 @@ def test_no_scores_are_null():
 @pytest.mark.parametrize("wrong", [
     None, [1, 2.0, {}], {}, {"count": 1, "loss": 2.0}, {"count": 1, "loss": 2.0, "parts": {}},
     {"count": "1", "loss": 2.0, "parts": {"a": 1.0}},
-    {"count": -1, "loss": 2.0, "parts": {"a": 1.0}}, {"count": True, "loss": 2.0, "parts": {"a": 1.0}},
+    {"count": -1, "loss": 2.0, "parts": {"a": 1.0}},
+    {"count": True, "loss": 2.0, "parts": {"a": 1.0}},
     {"count": 1, "loss": 2, "parts": {"a": 1.0}},
     {"count": 1, "loss": 2.0, "parts": {"a": "1"}}, {"count": 1, "loss": 2.0, "parts": [1.0]},
     {"count": 1, "loss": 2.0, "parts": {"a": 1.0}, "more": 0},
