@@ -1,6 +1,7 @@
 """A run of a toy task: `python toy_run.py NAME SETTINGS [KILL]`.
 
-SETTINGS are JSON. With KILL the process gets a SIGKILL when it comes to that batch, from 0.
+SETTINGS are JSON. With KILL the process gets a SIGKILL when it comes to that batch of
+training, from 0.
 """
 
 import itertools
@@ -19,13 +20,13 @@ def main():
     kind, settings = TASKS[sys.argv[1]]
     task = kind()
     if len(sys.argv) > 3:
-        inputs, batches = task.inputs, itertools.count()
+        losses, batches = task.losses, itertools.count()
 
-        def strike(batch, **options):
+        def strike(network, inputs):
             if next(batches) == int(sys.argv[3]):
                 os.kill(os.getpid(), signal.SIGKILL)
-            return inputs(batch, **options)
-        task.inputs = strike
+            return losses(network, inputs)
+        task.losses = strike
     train(settings(**json.loads(sys.argv[2])), task)
 
 
