@@ -3,11 +3,10 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 from gluon_tricks import files
 
@@ -33,6 +32,8 @@ def draw_curves(log: Path, image: Path, per_epoch: int, panel: Panel) -> None:
 
     Loss and figures have a point at the end of each epoch; learning rate and speed also in between.
     """
+    from matplotlib.figure import Figure  # late: it writes to the user's folder, a dry run must not
+
     steps, epochs = read_log(log)
     every = sorted(steps + epochs, key=lambda line: line["update"])
     passed = [(line["update"] + 1) / per_epoch for line in every]
@@ -63,7 +64,9 @@ def _ends(epochs: list[dict], name: str, factor: float = 1) -> tuple[list[float]
     return [line["epoch"] + 1 for line in having], [factor * line[name] for line in having]
 
 
-def _lines(axes: Axes, title: str, curves: dict[str, tuple[list[float], list[float]]]) -> None:
+def _lines(axes: "Axes", title: str, curves: dict[str, tuple[list[float], list[float]]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for name, (x, y) in curves.items():
         axes.plot(x, y, marker="o" if len(x) <= 40 else None, markersize=3, label=name)
     axes.set_title(title)
