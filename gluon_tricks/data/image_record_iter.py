@@ -19,10 +19,9 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
-from gluon_tricks.data.loader import Batch
+from gluon_tricks.data.loader import Batch, SkippedReport
 from gluon_tricks.data.order import EvalOrder, TrainOrder
 from gluon_tricks.data.record import RecordSet
-from gluon_tricks.data.threaded import SkippedReport
 from gluon_tricks.data.threads import ordered_map
 from gluon_tricks.errors import InputError
 

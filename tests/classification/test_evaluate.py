@@ -11,10 +11,9 @@ from mxnet.gluon import nn
 
 from gluon_tricks.classification.evaluate import correct, evaluate, evaluate_each
 from gluon_tricks.classification.settings import Settings
-from gluon_tricks.data.loader import Batch, RecordLoader
+from gluon_tricks.data.loader import Batch, RecordLoader, SkippedReport
 from gluon_tricks.data.order import EvalOrder
 from gluon_tricks.data.record import RecordSet, RecordWriter
-from gluon_tricks.data.threaded import SkippedReport
 from gluon_tricks.data.transforms import EvalTransform, TenCropTransform
 from gluon_tricks.errors import InputError, RunFault
 from gluon_tricks.inference.evaluations import Plan, evaluations

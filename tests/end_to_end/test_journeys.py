@@ -29,7 +29,7 @@ def test_label_smoothing_travels_six_files_from_its_flag_to_the_loss(journeys):
 
 def test_an_update_runs_through_few_files(journeys):
     names = journeys["update"]["names"]
-    assert {"data/threaded.py", "engine/step.py", "optim/update.py"} <= set(names)  # threads, too
+    assert {"data/loader.py", "engine/step.py", "optim/update.py"} <= set(names)  # threads, too
     assert not {"engine/saving.py", "models/zoo.py", "runs/checkpoint.py"} & set(names)
     assert len(names) <= 21, names
 

@@ -81,7 +81,7 @@ def test_a_folder_that_another_run_writes_to(folder, flags, tmp_path, horovod):
 
 @pytest.mark.parametrize(("wrong", "said"), [
     (["--num-cpu-ranks", 2, "--epochs", 3], "unrecognized arguments: --epochs 3"),
-    (["--num-cpu-ranks", 2, "--num-gpus", 2], "--num-cpu-ranks has no meaning with --num-gpus"),
+    (["--num-cpu-ranks", 2, "--num-gpus", 2], "--num-cpu-ranks cannot be combined with --num-gpus"),
     (["--num-cpu-ranks", -1], "--num-cpu-ranks -1: must be at least 0"),
     (["--num-gpus", 99], "--num-gpus 99: MXNet sees ")])
 def test_what_the_launcher_finds_out(refused, flags, wrong, said):

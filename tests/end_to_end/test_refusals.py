@@ -8,6 +8,7 @@ NAMES = sorted(str(path.relative_to(SCRIPTS).with_suffix(""))
 TRAIN = ("--rec-train", "none.rec", "--rec-val", "none.rec")
 WRONG = {
     "benchmarks/input_pipeline": ("--rec", "none.rec"),
+    "benchmarks/journeys": ("--json", "none"),
     "benchmarks/measured": ("--check", "--measure", "profile"),
     "benchmarks/scaling": ("--ranks", "1,99"),
     "benchmarks/train_step": ("--loops", "none"),
@@ -15,6 +16,7 @@ WRONG = {
     "evaluate": ("--model", "resnet18_v1", "--params", "none.params", "--rec-val", "none.rec"),
     "export": ("none.params", "--model", "resnet18_v1", "--out", "none/a.onnx"),
     "im2rec": ("none", "a"),
+    "make_demo": ("demo", "--train", "7"),
     "predict": ("--run", "none", "none.jpg"),
     "prepare_imagenet": ("none", "out"),
     "preview_augment": ("--rec", "none.rec", "--out", "a.png"),

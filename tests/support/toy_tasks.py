@@ -18,8 +18,8 @@ from gluon_tricks.augment.flip import draw_flips
 from gluon_tricks.config.fields import DATA, MODEL, flag, numbers, switch
 from gluon_tricks.config.rules import validate_by
 from gluon_tricks.config.settings import RunSettings
+from gluon_tricks.data.loader import SampleLoader
 from gluon_tricks.data.order import EvalOrder, TrainOrder
-from gluon_tricks.data.threaded import SampleLoader
 from gluon_tricks.engine.tally import Tally
 from gluon_tricks.errors import InputError
 from gluon_tricks.models.graph import hybridize, is_random

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from gluon_tricks.data.loader import SampleLoader
 from gluon_tricks.data.order import EvalOrder, TrainOrder
-from gluon_tricks.data.threaded import SampleLoader
 from gluon_tricks.errors import InputError, RunFault
 
 COUNT = 23
