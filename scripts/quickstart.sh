@@ -81,7 +81,7 @@ step() { # MESSAGE: announces a step, in bold on a terminal
 }
 
 step "1. Images: $pictures"
-[[ -d $pictures ]] || "$python" -m gluon_tricks.prepare.demo "$pictures"
+[[ -d $pictures ]] || "$python" "$clone/scripts/make_demo.py" "$pictures"
 
 step "2. RecordIO: $dir/train.rec, $dir/val.rec"
 for part in train val; do
