@@ -118,10 +118,28 @@ def test_hits_are_counted_beyond_what_float16_holds():
     assert hits_of((logits, np.zeros(5001)))[0] == 5001
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_counting_does_not_wait(monkeypatch, mixed):
+    def wait(*_):
+        pytest.fail("it waits for the device")
+    labels = mx.nd.zeros(3, dtype="int32")
+    batch = mx.nd.ones((3, 6)), labels, *((labels, mx.nd.ones(3)) if mixed else ())
+    block = Hits(five=True)
+    block.hybridize()
+    with monkeypatch.context() as patch:
+        for name in ("asnumpy", "wait_to_read", "asscalar", "item", "__bool__"):
+            patch.setattr(mx.nd.NDArray, name, wait, raising=False)
+        patch.setattr(mx.nd, "waitall", wait)
+        found = block(*batch), block(*batch)
+    assert [sums.asnumpy().tolist() for sums in found] == [[3, 3], [3, 3]]
+
+
 def mixed_hits(logits, labels, partner_labels, lam, five=True):
-    return Hits(five)(mx.nd.array(logits),
-                      *(mx.nd.array(each, dtype="int32") for each in (labels, partner_labels)),
-                      mx.nd.array(lam)).asnumpy()
+    block = Hits(five)
+    block.hybridize()
+    return block(mx.nd.array(logits),
+                 *(mx.nd.array(each, dtype="int32") for each in (labels, partner_labels)),
+                 mx.nd.array(lam)).asnumpy()
 
 
 @pytest.mark.parametrize("classes", [3, 20])

@@ -294,6 +294,34 @@ def test_a_state_with_the_right_checksum_that_is_none(saved, state, reason):
     assert "state.json" in message and reason in message and len(message) < 400
 
 
+# A state.json that version 0.1.0 wrote, but for its settings.
+FORMAT_1 = {**STATE, "format": 1, "progress": {
+    "epoch": 1, "step": 3, "trained": [12, 24.5, 3.75, 6.0], "seconds": 0.5, "waited": 0.25,
+    "loss_scale": [65536.0, 0, 0], "bad_updates": 0, "best_epoch": 0,
+    "best": [7, 1.5, 0.25, 0.75, 1, 5], "last": [7, 1.5, 0.25, 0.75, 1, 5]}}
+
+
+def rewritten(saved, state):
+    (saved / "state.json").write_text(json.dumps(state))
+    seal(saved)
+
+
+def test_a_state_of_format_1_is_read_as_one_of_format_2(saved):
+    rewritten(saved, FORMAT_1)
+    scores = {"count": 7, "loss": 1.5, "figures": {"top1": 0.25, "top5": 0.75}}
+    want = {**FORMAT_1, "format": 2, "progress": {
+        **FORMAT_1["progress"], "trained": {"count": 12, "loss": 24.5, "parts": {"top1": 3.75}},
+        "best": scores, "last": scores}}
+    assert read(saved).state == checkpoint.peek(saved).state == want
+    assert bits(read(saved)) == bits(content())
+
+
+def test_a_state_of_format_1_with_a_progress_that_is_none(saved):
+    rewritten(saved, {**FORMAT_1, "progress": {**FORMAT_1["progress"], "trained": [1, 2.0]}})
+    assert f"{saved / 'state.json'}: not a progress of format 1" in refusal(saved)
+    assert checkpoint.peek(saved) is None
+
+
 class Payload:
     """Unpickling it creates a file."""
 

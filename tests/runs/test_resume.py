@@ -168,6 +168,19 @@ def test_what_must_stay(change, flag):
         restored(settings(), settings(**change))
 
 
+@pytest.mark.parametrize("said", [None, "classification", "detection"])
+def test_a_run_of_another_task_is_refused(said):
+    """Version 0.1.0 knew one task, and did not say which."""
+    def name_task(state):
+        if said:
+            state["task"] = said
+    if said == "detection":
+        with pytest.raises(InputError, match="a run of detection, not of classification"):
+            restored(settings(), settings(), name_task)
+    else:
+        assert restored(settings(), settings(), name_task)[1] == []
+
+
 def test_another_set_or_number_of_classes_is_refused():
     other = Settings(model="resnet18_v1", batch_size=4, accumulate=3)
     with pytest.raises(InputError, match="num_training_samples 100, not 99"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mxnet.gluon import nn
 
-from gluon_tricks.classification.network import get_model
+from gluon_tricks.classification import network as classifiers
 from gluon_tricks.runs import checkpoint
 
 PAUSE = float(os.environ.get("PAUSE", "0"))
@@ -26,7 +26,7 @@ def slowed(step):
     return wait_and_call
 
 
-def with_dropout(name, get_model=get_model, **options):
+def with_dropout(name, get_model=classifiers.get_model, **options):
     network = get_model(name, **options)
     network.features.add(nn.Dropout(0.3))
     return network
@@ -34,6 +34,6 @@ def with_dropout(name, get_model=get_model, **options):
 
 for name in ("write_arrays", "_write", "_sync", "_discard"):
     setattr(checkpoint, name, slowed(getattr(checkpoint, name)))
-get_model = with_dropout
+classifiers.get_model = with_dropout
 runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "train_imagenet.py"),
                run_name="__main__")

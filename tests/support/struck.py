@@ -26,7 +26,7 @@ launch.adopt_launcher()  # before MXNet is imported, whose threads keep the core
 processor.use_all_cores()
 
 
-from gluon_tricks.engine import start  # noqa: E402
+from gluon_tricks.classification import task  # noqa: E402
 from gluon_tricks.engine.step import Step  # noqa: E402
 from gluon_tricks.engine.stopping import StopRequest  # noqa: E402
 
@@ -67,7 +67,7 @@ if "TAKEN" in os.environ:
     Step.take = noting(Step.take)
 sys.argv += json.loads(os.environ.get("RANK_FLAGS", "{}")).get(RANK, [])
 rank, place, nth, event = os.environ.get("STRIKE", "- - 0 -").split()
-owner, name = {"start": (start, "initialize"), "take": (Step, "take"),
+owner, name = {"start": (task, "initialize"), "take": (Step, "take"),
                "check": (StopRequest, "check")}.get(place, (None, None))
 if owner and rank == RANK:
     setattr(owner, name, struck(getattr(owner, name), int(nth), event))

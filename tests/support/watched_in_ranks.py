@@ -19,8 +19,10 @@ import numpy as np
 
 from gluon_tricks import cli
 from gluon_tricks.classification import network as classifiers
+from gluon_tricks.classification import task
 from gluon_tricks.classification.network import build_teacher, initialize
 from gluon_tricks.classification.settings import Settings
+from gluon_tricks.classification.start import make_task
 from gluon_tricks.data import loader
 from gluon_tricks.engine import step, train
 from gluon_tricks.engine.run import Run
@@ -78,7 +80,7 @@ def another_seed():
     def changed(net, settings, where, original=initialize):
         original(net, dataclasses.replace(settings, seed=settings.seed + 1), where)
 
-    return mock.patch("gluon_tricks.engine.start.initialize", changed)
+    return mock.patch.object(task, "initialize", changed)
 
 
 def another_teacher(path):
@@ -86,7 +88,7 @@ def another_teacher(path):
     def teacher(settings, where, original=build_teacher):
         return original(dataclasses.replace(settings, teacher_params=path), where)
 
-    return mock.patch("gluon_tricks.engine.start.build_teacher", teacher)
+    return mock.patch.object(task, "build_teacher", teacher)
 
 
 def no_checkpoint():
@@ -97,14 +99,14 @@ def no_checkpoint():
 @contextlib.contextmanager
 def watched(seen, held):
     """Note what a run draws, and its arrays and progress when its training ends."""
-    def inputs(run, batch, original=step.inputs):
-        found = original(run, batch)
-        if found.others is not None:
+    def inputs(self, batch, original=task.Classification.inputs, **place):
+        found = original(self, batch, **place)
+        if found.partner_labels is not None:
             seen["mixed"].append([found.lam.asnumpy().tolist(), found.labels.asnumpy().tolist(),
-                                  found.others.asnumpy().tolist(), batch.indices.tolist()])
+                                  found.partner_labels.asnumpy().tolist(), batch.indices.tolist()])
         return found
 
-    def draw_pairs(*arguments, original=step.draw_pairs):
+    def draw_pairs(*arguments, original=task.draw_pairs):
         pairs = original(*arguments)
         seen["partners"].append(pairs.partner.tolist())
         return pairs
@@ -134,8 +136,8 @@ def watched(seen, held):
                 held.update({f"{part}:{name}": array.asnumpy()
                              for name, array in arrays.items()})
 
-    with mock.patch.object(step, "inputs", inputs), \
-            mock.patch.object(step, "draw_pairs", draw_pairs), \
+    with mock.patch.object(task.Classification, "inputs", inputs), \
+            mock.patch.object(task, "draw_pairs", draw_pairs), \
             mock.patch.object(mx.random, "seed", seed), \
             mock.patch.object(Run, "agree_statistics", agree), \
             mock.patch.object(train, "train_epochs", train_epochs):
@@ -174,7 +176,7 @@ def main():
                         stack.enter_context(globals()[fault](*arguments))
                 stack.enter_context(watched(seen, held))
                 try:
-                    seen["result"] = train.train(Settings(**settings)) is not None
+                    seen["result"] = train.train(Settings(**settings), make_task()) is not None
                 except (InputError, RunFault, ReportedByAnotherRank) as error:
                     seen["raised"] = [type(error).__name__, str(error)]
             seen["written"] = [path for path in written if not path.startswith("/dev/")]
