@@ -14,6 +14,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from toy_tasks import TASKS, TRAIN, VAL
 
 from gluon_tricks import cli
@@ -23,7 +24,6 @@ from gluon_tricks.engine import command
 from gluon_tricks.engine.train import train
 from gluon_tricks.errors import InputError
 from gluon_tricks.parallel.ranks import Ranks
-from gluon_tricks.runs import curves
 
 PROGRAM = Path(__file__).parents[1] / "support" / "toy_run.py"
 CLOCK = {"samples_per_second", "seconds", "data_wait", "waited"}  # what depends on the time
@@ -67,13 +67,13 @@ def timeless(folder):
 
 
 def test_it_trains_logs_and_draws(name, values, lines, monkeypatch):
-    titles, savefig = [], curves.Figure.savefig
+    titles, savefig = [], Figure.savefig
 
     def note(figure, *arguments, **options):
         titles.append([axes.get_title() for axes in figure.axes])
         return savefig(figure, *arguments, **options)
 
-    monkeypatch.setattr(curves.Figure, "savefig", note)
+    monkeypatch.setattr(Figure, "savefig", note)
     result = run(name, values())
     folder, kind = result.folder, TASKS[name][0]
     steps, epochs = lines(folder, "step"), lines(folder, "epoch")
@@ -198,7 +198,7 @@ def test_a_run_of_the_other_task_is_refused(name, values):
     before = {path.name: path.read_bytes() for path in folder.glob("*.*")}
     with pytest.raises(InputError) as refused:
         run(name, values(resume="auto"))
-    assert re.fullmatch(rf".*/000001 is of a run of {other}, not of {name}: give one of the same "
+    assert re.fullmatch(rf".*/000001 is from a run of {other}, not of {name}: give one of the same "
                         "task", str(refused.value))
     assert before == {path.name: path.read_bytes() for path in folder.glob("*.*")}
 
@@ -228,8 +228,8 @@ def test_damaged_samples_are_left_out_and_named(name, values, lines):
     folder = run(name, values(on_bad_record="skip", damaged=(5, 30), num_epochs=2)).folder
     assert [line["val_count"] for line in lines(folder, "epoch")] == [VAL - 1] * 2
     log = (folder / "train.log").read_text()
-    assert "generated/train: 2 damaged records are left out, by key: 5, 30\n" in log
-    assert "generated/val: 1 damaged record is left out, by key: 5\n" in log
+    assert "generated/train: 2 damaged records skipped, by key: 5, 30\n" in log
+    assert "generated/val: 1 damaged record skipped, by key: 5\n" in log
 
 
 def test_an_update_whose_samples_are_all_damaged_is_none(name, values, lines):

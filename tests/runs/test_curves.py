@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from matplotlib import figure
 
 from gluon_tricks.runs import curves
 
@@ -27,12 +28,12 @@ def drawn(tmp_path, monkeypatch):
     """drawn(lines, **options): the axes' lines by (title or y label, curve)."""
     def draw(lines, tail="", **options):
         figures = []
-        original = curves.Figure
+        original = figure.Figure
 
         def keep(*arguments, **more):
             figures.append(original(*arguments, **more))
             return figures[0]
-        monkeypatch.setattr(curves, "Figure", keep)
+        monkeypatch.setattr(figure, "Figure", keep)
         log = tmp_path / "a run of $\\cat$" / "log.jsonl"  # would be a formula to matplotlib
         log.parent.mkdir(exist_ok=True)
         log.write_text("".join(json.dumps(line) + "\n" for line in lines) + tail)
