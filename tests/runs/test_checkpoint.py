@@ -318,7 +318,7 @@ def test_a_state_of_format_1_is_read_as_one_of_format_2(saved):
 
 def test_a_state_of_format_1_with_a_progress_that_is_none(saved):
     rewritten(saved, {**FORMAT_1, "progress": {**FORMAT_1["progress"], "trained": [1, 2.0]}})
-    assert f"{saved / 'state.json'}: not a progress of format 1" in refusal(saved)
+    assert f"{saved / 'state.json'}: not progress of format 1" in refusal(saved)
     assert checkpoint.peek(saved) is None
 
 
