@@ -1,5 +1,6 @@
 """Exact evaluation of a classifier: every record counted once, whatever the batch size."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -59,7 +60,9 @@ class Evaluator:
 
     def scores(self, ranks: Ranks) -> Scores:
         """The scores so far, over all ranks."""
-        return mean_scores(self._tally.sums().over(ranks))
+        sums = self._tally.sums().over(ranks)
+        return mean_scores(sums) if sums.count else \
+            Scores(0, math.nan, dict.fromkeys(FIGURES, 0.0))
 
 
 def evaluate(network: HybridBlock, loader: Loader, *, classes: int, device: mx.Context,

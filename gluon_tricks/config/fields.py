@@ -42,8 +42,9 @@ def ordered(kind: type) -> list[dataclasses.Field]:
 
 
 def named(kind: type, **traits: Any) -> Iterator[str]:
-    """The names of the fields with these traits; a tuple means any one of its values."""
-    for setting in dataclasses.fields(kind):
+    """The names of the fields with these traits, group by group; a tuple means any one of its
+    values."""
+    for setting in ordered(kind):
         found = (setting.metadata.get(name) in (want if isinstance(want, tuple) else (want,))
                  for name, want in traits.items())
         if all(found):

@@ -26,8 +26,8 @@ def evaluate(evaluator: Evaluator, network: HybridBlock, loader: Loader, *, rank
     expected = loader.order.records - len(loader.skipped)
     if not expected:
         raise ranks.agreed_error(loader.no_decodable_record())
+    scores = evaluator.scores(ranks)  # waits for the device, without which nothing is restored
     restore_layout(network)
-    scores = evaluator.scores(ranks)
     if scores.count != expected:
         raise ranks.agreed_error(RunFault(
             f"evaluation counted {scores.count} samples of {expected} records: please report this "

@@ -82,9 +82,8 @@ class RunLog:
         self._terminal = _Terminal()
         self._warned: set[str] = set()
         self._again: dict[str, Callable[[], Any]] = {}  # by file's name, what to try again
-        # First, since this file is what identifies a run's folder.
-        self.write("config.json", lambda: files.write_text(
-            folder / "config.json", settings.to_json(task=reporter.name) + "\n"))
+        # First, since this file is what identifies a run's folder, even if it is still empty.
+        self.write("config.json", self._write_config)
         lengths = lengths or {}
         self._files = {name: LineFile(folder / name, lengths.get(name, 0))
                        for name in ("log.jsonl", settings.logging_file)}
@@ -101,6 +100,11 @@ class RunLog:
             file.close()
         if self._board:
             self._board.close()
+
+    def _write_config(self) -> None:
+        path = self.folder / "config.json"
+        path.touch()
+        files.write_text(path, self._settings.to_json(task=self._reporter.name) + "\n")
 
     def lengths(self) -> dict[str, int]:
         """The lengths of the files that resuming cuts back. Raises OSError if lines still wait."""

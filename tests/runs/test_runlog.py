@@ -205,6 +205,17 @@ def test_config_json_is_there_before_any_log(make, tmp_path, monkeypatch):
     assert seen == [True]
 
 
+def test_a_disk_that_is_full_at_the_start_leaves_the_mark_of_a_run(make, tmp_path, monkeypatch,
+                                                                   capfd):
+    """--resume auto takes the folder for a run's by config.json, were it empty."""
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(runlog.files, "write_text", full)
+    with make():
+        assert (tmp_path / "config.json").read_text() == ""
+    assert "config.json cannot be written (No space left on device)" in capfd.readouterr().err
+
+
 def test_a_new_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert str(runlog.new_run_folder(None, "a_v1")) == "runs/a_v1-1"
