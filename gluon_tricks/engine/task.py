@@ -26,7 +26,7 @@ class Data(Protocol):
 
 
 class Batch(Protocol):
-    """Some samples of a rank's share."""
+    """Some samples of a rank's share; a NamedTuple, for --benchmark replaces its `step`."""
 
     indices: np.ndarray  # of the samples in the set; damaged ones are missing, perhaps all
     step: int  # the batch's number in its epoch, from 0
