@@ -236,7 +236,7 @@ def test_states_that_do_not_fit_are_refused(tmp_path):
     half_states(layers("float16"), path)
     other = nn.Dense(3, in_units=2)
     other.initialize()
-    for net, optimizer, said in ((other, "nag", "has another shape or type: give the file"),
+    for net, optimizer, said in ((other, "nag", "has a different shape: give the file that was"),
                                  (layers("float16"), "sgd", "of the optimizer nag: give --opt")):
         with pytest.raises(InputError, match=said):
             gluoncv_states.load(path, ours(net, True), net, optimizer)
