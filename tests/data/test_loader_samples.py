@@ -105,7 +105,7 @@ def test_damaged_ones_are_left_out_and_collected(loader, workers):
             for first in range(0, COUNT, 5)]
         assert all(samples == indices for samples, indices, _ in batches)
         assert one.skipped == damaged
-    assert one.skipped_line() == ("numbers: 4 damaged records are left out, by key: "
+    assert one.skipped_line() == ("numbers: 4 damaged records skipped, by key: "
                                   "100, 103, 111, 122")
 
 
