@@ -338,7 +338,7 @@ def environment(tmp_path, package):
 def test_quickstart_takes_the_environment_that_it_is_told(tmp_path):
     done = quickstart(tmp_path, environment(tmp_path, ROOT / "gluon_tricks"))
     assert (done.returncode, done.stderr) == (3, "")
-    assert f"asked: -m gluon_tricks.prepare.demo {tmp_path}/demo/pictures" in done.stdout
+    assert f"asked: {ROOT}/scripts/make_demo.py {tmp_path}/demo/pictures" in done.stdout
     assert "installing" not in done.stdout  # nor a virtual environment made
     assert [path.name for path in (tmp_path / "venv").rglob("*")] == ["bin", "python"]
 
