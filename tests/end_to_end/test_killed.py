@@ -96,14 +96,18 @@ def train_log_lines(folder: Path) -> list[str]:
 def test_killed_twenty_times_it_ends_with_the_same_bits(begin, tmp_path):
     """As a run that is never killed, and that saves at the ends of epochs only."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(begin(whole, 0))
+    begun, process, log = time.monotonic(), begin(whole, 0), whole / "log.jsonl"
+    while not (log.exists() and log.stat().st_size) and process.poll() is None:
+        time.sleep(0.01)
+    startup = time.monotonic() - begun  # to the first update's line
+    finish(process)
     rng = random.Random(1)
     moments = sorted(rng.sample(range(1, SAVES - 2), KILLS - 2))
     hits = 0
     for life, number in enumerate([0, 0, *moments]):
         starting_up = newest(killed) >= number
         hits += kill_at(begin(killed, 1, pause=0.03), killed, number,
-                        rng.uniform(0, 4 if starting_up else 0.4), inside=life % 2 == 0)
+                        rng.uniform(0, startup if starting_up else 0.4), inside=life % 2 == 0)
     assert hits >= 5, "too few kills hit a save"
     finish(begin(killed, 1))
 

@@ -364,6 +364,7 @@ def test_horovod_is_missing_or_was_built_without_what_it_takes(tmp_path, built, 
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize(("end", "code", "out", "said"), [
     ("pass", 0, "3 True 3.0\n", ""),
     ("raise OSError('full')", 1, "",
