@@ -113,7 +113,7 @@ def test_it_is_evaluated_and_exported(run, when):
 def test_what_is_exported_gives_the_network_s_logits(run, form):
     if form == "onnx" and importlib.util.find_spec("onnxruntime") is None:
         assert os.environ.get("CI") != "true", "onnxruntime is missing"
-        pytest.skip("needs pip install -e '.[export]'")
+        pytest.skip("needs onnxruntime, which docker/requirements-cpu.txt has")
     call("export", f"--run {run.name} --format {form} --out {form}")
     want = logits_of(f"{run.name}/best.params")
     got = logits_of(form) if form == "params" else read(form, Path(form))(images())
