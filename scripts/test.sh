@@ -130,7 +130,7 @@ run() { # MARKS ARGUMENTS...: returns 5 if no test is left
 }
 
 many=0 alone=0
-run "${marks:+($marks) and }not alone" -n auto --maxprocesses 8 --dist loadfile \
+run "${marks:+($marks) and }not alone" -n "$(nproc)" --maxprocesses 8 --dist loadfile \
     --no-loadscope-reorder "${arguments[@]}" || many=$?
 # 2 and more: interrupted, or pytest cannot run at all; except 5, no tests.
 if ((many > 1 && many != 5)) || ((many == 1 && stop)); then

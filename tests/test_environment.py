@@ -215,7 +215,7 @@ def test_an_environment_is_made_from_the_lock_once(make_venv, steps, copy, tmp_p
     with open(copy / CPU, "a") as file:
         file.write("\n")
     done, asked = make_venv(venv)
-    assert "making" not in done.stdout and (venv / "horovod").exists()
+    assert "creating" not in done.stdout and (venv / "horovod").exists()
     assert (done.returncode, asked) == (0, steps)
 
 
